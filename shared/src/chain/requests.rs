@@ -1,0 +1,166 @@
+//! What the front-end asks of the head, and what the head answers.
+
+use crate::api::{ListEntry, Value};
+use crate::ids::{ConnId, RequestId, Seq, SessionSeq, SessionUuid, Ticket};
+use serde::{Deserialize, Serialize};
+
+/// One request to the head.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChainRequest {
+    /// Pairs the answer with the request; grows in the order of sending.
+    pub ticket: Ticket,
+    /// The client connection it came from: a read waits for that connection's own earlier writes.
+    pub conn: ConnId,
+    /// What is asked.
+    pub op: ChainOp,
+}
+
+/// What the front-end asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ChainOp {
+    /// Open a session, or find it again.
+    Open {
+        /// Its name.
+        uuid: SessionUuid,
+        /// Tells a repetition of this very request from a later `hello`.
+        token: OpenToken,
+    },
+    /// Change a key, once.
+    Write {
+        /// The session as the log knows it.
+        session: SessionSeq,
+        /// The client's id: with the session it names the write for ever.
+        request: RequestId,
+        /// What to change.
+        write: Write,
+    },
+    /// Read a key.
+    Get {
+        /// The key.
+        key: String,
+    },
+    /// Read a page of keys.
+    List {
+        /// Only keys that start with this.
+        prefix: String,
+        /// Only keys after this; empty for all.
+        after: String,
+        /// Entries at most.
+        limit: u32,
+    },
+}
+
+/// A front-end's own name for one `hello`: its boot and the ticket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct OpenToken {
+    /// The front-end process.
+    pub front_end: u64,
+    /// Its ticket.
+    pub ticket: u64,
+}
+
+/// A change to one key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Write {
+    /// Write it.
+    Set {
+        /// The key.
+        key: String,
+        /// The new value.
+        value: Value,
+    },
+    /// Write it if it holds `test` (`None`: if it is absent).
+    TestSet {
+        /// The key.
+        key: String,
+        /// What it must hold.
+        test: Option<Value>,
+        /// The new value.
+        value: Value,
+    },
+    /// Remove it.
+    Delete {
+        /// The key.
+        key: String,
+    },
+}
+
+impl Write {
+    /// The key that is written.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        match self {
+            Write::Set { key, .. } | Write::TestSet { key, .. } | Write::Delete { key } => key,
+        }
+    }
+}
+
+/// The head's answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    /// Of the request.
+    pub ticket: Ticket,
+    /// What came of it.
+    pub body: AnswerBody,
+}
+
+/// What came of a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AnswerBody {
+    /// The session is open.
+    Opened {
+        /// How the log knows it.
+        session: SessionSeq,
+        /// Whether it was there before, so that unanswered writes may be sent again.
+        resumed: bool,
+    },
+    /// A set was applied. (The front-end knows the value.)
+    Set {
+        /// Its revision.
+        revision: Seq,
+    },
+    /// A test held, and the value was written. (The front-end knows the value.)
+    Swapped {
+        /// Its revision.
+        revision: Seq,
+    },
+    /// A test failed.
+    NotSwapped {
+        /// What was found.
+        found: Option<Value>,
+        /// The revision that wrote it; 0 where nothing was found.
+        revision: Seq,
+    },
+    /// A delete was applied.
+    Deleted {
+        /// The revision of the removal; `None` where there was nothing.
+        revision: Option<Seq>,
+    },
+    /// What a key holds.
+    Value {
+        /// The value, if any.
+        value: Option<Value>,
+        /// The revision that wrote it; 0 where there is nothing.
+        revision: Seq,
+    },
+    /// A page of keys.
+    List {
+        /// In key order.
+        entries: Vec<ListEntry>,
+        /// Whether there are more after the last.
+        more: bool,
+    },
+    /// The id is at or below the highest one forgotten: whether it was applied is not known any more.
+    Forgotten,
+    /// The log does not hold the session (any more): not applied by this attempt.
+    NoSession,
+    /// The id was used before, for another request.
+    IdReused,
+    /// Fewer members than `--min-replicas`: not applied.
+    TooFewReplicas {
+        /// Members now.
+        members: u32,
+        /// Members wanted.
+        wanted: u32,
+    },
+}

@@ -1,0 +1,23 @@
+//! What both ends of a wire must agree on.
+//!
+//! This crate is compiled natively for the front-end, the chain nodes and the terminal client, and to
+//! wasm32 for the browser. It knows no socket, clock, thread, random source or async runtime: every
+//! module is plain data, a codec, or a pure state machine.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | [`ids`] | newtypes of fixed width for everything that is counted or named |
+//! | [`limits`] | every maximum, with its unit in its name |
+//! | [`api`] | the client protocol: requests, responses, errors, status (JSON) |
+//! | [`command`] | the text grammar of the terminal's and the browser's prompt |
+//! | [`session`] | the client's half of exactly-once: what is unanswered, retry, backoff, resume |
+//! | [`chain`] | views, pointer tables and the messages between nodes |
+//! | [`codec`] | the binary frames that carry those messages |
+
+pub mod api;
+pub mod chain;
+pub mod codec;
+pub mod command;
+pub mod ids;
+pub mod limits;
+pub mod session;
