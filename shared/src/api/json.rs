@@ -1,91 +1,131 @@
-//! The JSON form of [`super`]'s types.
+//! The JSON form of [`super`]'s types, and nothing else: what a frame may hold, what is refused and with
+//! which words. Who may send it when, and what it does, is for others.
+//!
+//! Reading and writing are apart, and so are the two directions:
+//!
+//! - [`write`](self) (`json/write.rs`) makes frames, straight into a `String`;
+//! - [`decode_requests`] (`json/requests.rs`) is the server's side, and its hot path. It trusts nothing:
+//!   any op or field that it does not know is refused by name, and a frame costs memory in proportion to
+//!   its own bytes only;
+//! - [`decode_responses`] (`json/responses.rs`) is the client's side. It ignores what it does not know.
 
-use super::{OpKind, Request, Response, Value};
-use crate::ids::RequestId;
+mod requests;
+mod responses;
+#[cfg(test)]
+mod tests;
+mod write;
+
+pub use requests::{Decoded, decode_requests};
+pub use responses::{NotAResponse, decode_responses};
+pub use write::{requests_to_json, responses_to_json};
+
+use super::Value;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::de::{Error, MapAccess, Unexpected, Visitor};
+use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-/// What a client's frame held.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Decoded {
-    /// In the frame's order: a request, or the response that refuses it.
-    pub requests: Vec<Result<Request, Response>>,
-    /// Whether it was an array.
-    pub batch: bool,
-}
-
-/// Why a server's frame could not be read at all.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a response: {0}")]
-pub struct NotAResponse(pub String);
-
-/// Reads a client's frame.
-#[must_use]
-pub fn decode_requests(text: &str) -> Decoded {
-    let _ = text;
-    Decoded { requests: Vec::new(), batch: false }
-}
-
-/// Reads a server's frame; `kind_of` says what was asked under an id. Answers to ids that it does not know
-/// are left out.
-///
-/// # Errors
-/// The frame is no JSON, or holds something else than responses.
-pub fn decode_responses(
-    text: &str,
-    kind_of: impl Fn(RequestId) -> Option<OpKind>,
-) -> Result<Vec<Response>, NotAResponse> {
-    let _ = (text, kind_of(RequestId(1)));
-    Ok(Vec::new())
-}
-
-/// A frame of several requests: a JSON array.
-#[must_use]
-pub fn requests_to_json(requests: &[Request]) -> String {
-    let _ = requests;
-    String::new()
-}
-
-/// A frame of several responses: a JSON array.
-#[must_use]
-pub fn responses_to_json(responses: &[Response]) -> String {
-    let _ = responses;
-    String::new()
-}
-
-impl Request {
-    /// A frame of this request alone.
-    #[must_use]
-    pub fn to_json(&self) -> String {
-        String::new()
-    }
-
-    /// Appends the request as JSON.
-    pub fn write_json(&self, out: &mut String) {
-        let _ = out;
-    }
-}
-
-impl Response {
-    /// A frame of this response alone.
-    #[must_use]
-    pub fn to_json(&self) -> String {
-        String::new()
-    }
-
-    /// Appends the response as JSON.
-    pub fn write_json(&self, out: &mut String) {
-        let _ = out;
-    }
-}
+use std::fmt;
 
 impl Serialize for Value {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str("")
+        match self.as_str() {
+            Some(text) => serializer.serialize_str(text),
+            None => {
+                let mut map = serializer.serialize_map(Some(1))?;
+                map.serialize_entry("base64", &STANDARD.encode(&self.0))?;
+                map.end()
+            }
+        }
     }
 }
 
 impl<'de> Deserialize<'de> for Value {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
-        String::deserialize(deserializer).map(Value::from)
+        deserializer.deserialize_any(ValueVisitor)
+    }
+}
+
+struct ValueVisitor;
+
+impl<'de> Visitor<'de> for ValueVisitor {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string or {\"base64\":\"…\"}")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Value, E> {
+        Ok(Value::from(text))
+    }
+
+    fn visit_string<E: Error>(self, text: String) -> Result<Value, E> {
+        Ok(Value::from(text))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        match map.next_key::<Base64Key>()? {
+            Some(Base64Key) => {}
+            None => return Err(A::Error::invalid_value(Unexpected::Map, &self)),
+        }
+        let Base64(bytes) = map.next_value()?;
+        match map.next_key::<Base64Key>()? {
+            None => Ok(Value::from(bytes)),
+            Some(Base64Key) => Err(A::Error::duplicate_field("base64")),
+        }
+    }
+}
+
+/// The only field of a value that is no string.
+struct Base64Key;
+
+impl<'de> Deserialize<'de> for Base64Key {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Base64Key, D::Error> {
+        struct KeyVisitor;
+        impl Visitor<'_> for KeyVisitor {
+            type Value = Base64Key;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("\"base64\"")
+            }
+            fn visit_str<E: Error>(self, text: &str) -> Result<Base64Key, E> {
+                if text == "base64" {
+                    Ok(Base64Key)
+                } else {
+                    Err(E::invalid_value(Unexpected::Str(shorten(text)), &self))
+                }
+            }
+        }
+        deserializer.deserialize_str(KeyVisitor)
+    }
+}
+
+/// Bytes in standard base64 with its padding.
+struct Base64(Vec<u8>);
+
+impl<'de> Deserialize<'de> for Base64 {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Base64, D::Error> {
+        struct TextVisitor;
+        impl Visitor<'_> for TextVisitor {
+            type Value = Base64;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("base64 text")
+            }
+            fn visit_str<E: Error>(self, text: &str) -> Result<Base64, E> {
+                match STANDARD.decode(text) {
+                    Ok(bytes) => Ok(Base64(bytes)),
+                    Err(error) => Err(E::custom(format_args!("bad base64: {error}"))),
+                }
+            }
+        }
+        deserializer.deserialize_str(TextVisitor)
+    }
+}
+
+/// As much of a peer's text as an error message repeats.
+fn shorten(text: &str) -> &str {
+    const CHARS_MAX: usize = 40;
+    match text.char_indices().nth(CHARS_MAX) {
+        Some((end, _)) => &text[..end],
+        None => text,
     }
 }
