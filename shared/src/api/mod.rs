@@ -359,7 +359,9 @@ impl ErrorCode {
     /// The code of that name.
     #[must_use]
     pub fn named(name: &str) -> Option<ErrorCode> {
-        ErrorCode::ALL.into_iter().find(|code| code.as_str() == name)
+        ErrorCode::ALL
+            .into_iter()
+            .find(|code| code.as_str() == name)
     }
 }
 
@@ -373,13 +375,21 @@ impl ApiError {
     /// An error of an attempt that was not applied, and will not be.
     #[must_use]
     pub fn not_applied(code: ErrorCode, message: impl Into<String>) -> ApiError {
-        ApiError { code, message: message.into(), outcome: Outcome::NotApplied }
+        ApiError {
+            code,
+            message: message.into(),
+            outcome: Outcome::NotApplied,
+        }
     }
 
     /// An error of an attempt that may have been applied, or may yet be.
     #[must_use]
     pub fn unknown(code: ErrorCode, message: impl Into<String>) -> ApiError {
-        ApiError { code, message: message.into(), outcome: Outcome::Unknown }
+        ApiError {
+            code,
+            message: message.into(),
+            outcome: Outcome::Unknown,
+        }
     }
 }
 

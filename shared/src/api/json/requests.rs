@@ -40,7 +40,10 @@ pub fn decode_requests(text: &str) -> Decoded {
         Ok(flat) => flat.into_request(),
         Err(_) => explain(text),
     };
-    Decoded { requests: vec![request.map_err(Response::from)], batch: false }
+    Decoded {
+        requests: vec![request.map_err(Response::from)],
+        batch: false,
+    }
 }
 
 fn decode_batch(text: &str) -> Decoded {
@@ -50,16 +53,26 @@ fn decode_batch(text: &str) -> Decoded {
             return Err(stumble);
         }
         let raw = read_array(text, &mut too_many, RawSeed)?;
-        Ok(raw.into_iter().map(|one| explain(one.get()).map_err(Response::from)).collect())
+        Ok(raw
+            .into_iter()
+            .map(|one| explain(one.get()).map_err(Response::from))
+            .collect())
     });
     match requests {
-        Ok(requests) if requests.is_empty() => {
-            whole(ErrorCode::BadRequest, "a batch holds at least one request".to_owned())
-        }
-        Ok(requests) => Decoded { requests, batch: true },
+        Ok(requests) if requests.is_empty() => whole(
+            ErrorCode::BadRequest,
+            "a batch holds at least one request".to_owned(),
+        ),
+        Ok(requests) => Decoded {
+            requests,
+            batch: true,
+        },
         Err(_) if too_many => whole(
             ErrorCode::TooLarge,
-            format!("a batch holds at most {} requests", limits::BATCH_REQUESTS_MAX),
+            format!(
+                "a batch holds at most {} requests",
+                limits::BATCH_REQUESTS_MAX
+            ),
         ),
         Err(error) => whole(ErrorCode::BadRequest, format!("not JSON: {error}")),
     }
@@ -67,8 +80,15 @@ fn decode_batch(text: &str) -> Decoded {
 
 /// A frame that is refused as a whole.
 fn whole(code: ErrorCode, message: String) -> Decoded {
-    let refusal = Refusal { id: None, code, message };
-    Decoded { requests: vec![Err(refusal.into())], batch: false }
+    let refusal = Refusal {
+        id: None,
+        code,
+        message,
+    };
+    Decoded {
+        requests: vec![Err(refusal.into())],
+        batch: false,
+    }
 }
 
 /// Why a request is not carried out. Small, so that the good path moves little.
@@ -81,7 +101,10 @@ struct Refusal {
 impl From<Refusal> for Response {
     fn from(refusal: Refusal) -> Response {
         let error = ApiError::not_applied(refusal.code, refusal.message);
-        Response { id: refusal.id, result: Err(error) }
+        Response {
+            id: refusal.id,
+            result: Err(error),
+        }
     }
 }
 
@@ -156,7 +179,8 @@ impl Field {
     }
 }
 
-const _: () = assert!(limits::LIST_ENTRIES_MAX == 1000 && RequestId::MAX.0 == 9_007_199_254_740_991);
+const _: () =
+    assert!(limits::LIST_ENTRIES_MAX == 1000 && RequestId::MAX.0 == 9_007_199_254_740_991);
 
 impl Flat {
     /// The request, if its fields are those of its op and within their limits.
@@ -165,10 +189,18 @@ impl Flat {
         let refuse = |code, message| Refusal { id, code, message };
         let bad = |message| refuse(ErrorCode::BadRequest, message);
         let missing = |op: OpKind, field: Field| {
-            bad(format!("op \"{}\" needs the field \"{}\"", op.as_str(), field.name()))
+            bad(format!(
+                "op \"{}\" needs the field \"{}\"",
+                op.as_str(),
+                field.name()
+            ))
         };
         let Some(known_id) = id else {
-            let is = if self.id.is_some() { "must be" } else { "is missing; it is" };
+            let is = if self.id.is_some() {
+                "must be"
+            } else {
+                "is missing; it is"
+            };
             return Err(bad(format!("\"id\" {is} {}", Field::Id.must_be())));
         };
         let Some(op) = self.op else {
@@ -211,8 +243,13 @@ impl Flat {
             Some(value) => check_value(Field::Value, value),
         };
         let op = match op {
-            OpKind::Get => Op::Get { key: key(self.key)? },
-            OpKind::Set => Op::Set { key: key(self.key)?, value: value(self.value)? },
+            OpKind::Get => Op::Get {
+                key: key(self.key)?,
+            },
+            OpKind::Set => Op::Set {
+                key: key(self.key)?,
+                value: value(self.value)?,
+            },
             OpKind::TestSet => {
                 let key = key(self.key)?;
                 let test = match self.test {
@@ -220,9 +257,15 @@ impl Flat {
                     Some(None) => None,
                     Some(Some(test)) => Some(check_value(Field::Test, test)?),
                 };
-                Op::TestSet { key, test, value: value(self.value)? }
+                Op::TestSet {
+                    key,
+                    test,
+                    value: value(self.value)?,
+                }
             }
-            OpKind::Delete => Op::Delete { key: key(self.key)? },
+            OpKind::Delete => Op::Delete {
+                key: key(self.key)?,
+            },
             OpKind::List => {
                 let default = u64::from(limits::LIST_ENTRIES_DEFAULT);
                 let limit = match u32::try_from(self.limit.unwrap_or(default)) {
@@ -256,7 +299,10 @@ impl Flat {
             (Field::Prefix, self.prefix.is_some() && !listing),
             (Field::After, self.after.is_some() && !listing),
             (Field::Limit, self.limit.is_some() && !listing),
-            (Field::Session, self.session.is_some() && op != OpKind::Hello),
+            (
+                Field::Session,
+                self.session.is_some() && op != OpKind::Hello,
+            ),
         ]
         .into_iter()
         .find_map(|(field, stray)| stray.then_some(field))
@@ -367,7 +413,10 @@ impl<'de> Deserialize<'de> for Hyphenated {
             Ok(uuid) if text.len() == uuid::fmt::Hyphenated::LENGTH => {
                 Ok(Hyphenated(SessionUuid(uuid)))
             }
-            _ => Err(D::Error::invalid_value(Unexpected::Str(shorten(&text)), &"a UUID")),
+            _ => Err(D::Error::invalid_value(
+                Unexpected::Str(shorten(&text)),
+                &"a UUID",
+            )),
         }
     }
 }
@@ -418,7 +467,9 @@ struct FlatSeed;
 impl<'de> DeserializeSeed<'de> for FlatSeed {
     type Value = Result<Request, Response>;
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        Ok(Flat::deserialize(deserializer)?.into_request().map_err(Response::from))
+        Ok(Flat::deserialize(deserializer)?
+            .into_request()
+            .map_err(Response::from))
     }
 }
 
@@ -435,7 +486,11 @@ impl<'de> DeserializeSeed<'de> for RawSeed {
 
 /// The slow path: one request, a field at a time.
 fn explain(text: &str) -> Result<Request, Refusal> {
-    let anonymous = |message| Refusal { id: None, code: ErrorCode::BadRequest, message };
+    let anonymous = |message| Refusal {
+        id: None,
+        code: ErrorCode::BadRequest,
+        message,
+    };
     if let Err(error) = serde_json::from_str::<IgnoredAny>(text) {
         return Err(anonymous(format!("not JSON: {error}")));
     }
@@ -454,7 +509,10 @@ fn explain(text: &str) -> Result<Request, Refusal> {
         code: ErrorCode::BadRequest,
         message,
     };
-    let op = fields.iter().find(|(name, _)| name == "op").map(|(_, raw)| raw);
+    let op = fields
+        .iter()
+        .find(|(name, _)| name == "op")
+        .map(|(_, raw)| raw);
     let op = op.and_then(|raw| serde_json::from_str::<OpKind>(raw.get()).ok());
 
     let mut flat = Flat::default();

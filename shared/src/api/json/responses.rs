@@ -32,7 +32,10 @@ pub fn decode_responses(
         if let Ok(all) = serde_json::from_str::<Vec<Flat>>(text) {
             let is_status = |flat: &Flat| flat.kind(&kind_of) == Some(OpKind::Status);
             if !all.iter().any(is_status) {
-                return Ok(all.into_iter().filter_map(|flat| flat.response(&kind_of)).collect());
+                return Ok(all
+                    .into_iter()
+                    .filter_map(|flat| flat.response(&kind_of))
+                    .collect());
             }
         }
         let all = serde_json::from_str::<Vec<&RawValue>>(text)
@@ -56,7 +59,10 @@ fn decode_one(
                 Ok(status) => Ok(Reply::Status(Box::new(status))),
                 Err(error) => Err(unreadable(&error.to_string())),
             };
-            Ok(Some(Response { id: flat.id.and_then(RequestId::new), result }))
+            Ok(Some(Response {
+                id: flat.id.and_then(RequestId::new),
+                result,
+            }))
         }
         Ok(flat) => Ok(flat.response(kind_of)),
         Err(error) => {
@@ -134,7 +140,10 @@ impl Flat {
         };
         let id = self.id.and_then(RequestId::new);
         if let Some(error) = self.error {
-            return Some(Response { id, result: Err(error.into()) });
+            return Some(Response {
+                id,
+                result: Err(error.into()),
+            });
         }
         // Only errors have `"id":null`; anything else without one answers nothing.
         let reply = self.reply(kind?);
@@ -144,15 +153,27 @@ impl Flat {
 
     fn reply(self, kind: OpKind) -> Option<Reply> {
         Some(match kind {
-            OpKind::Get => Reply::Get { value: self.value?, revision: self.revision? },
-            OpKind::Set => Reply::Set { value: self.value??, revision: self.revision? },
+            OpKind::Get => Reply::Get {
+                value: self.value?,
+                revision: self.revision?,
+            },
+            OpKind::Set => Reply::Set {
+                value: self.value??,
+                revision: self.revision?,
+            },
             OpKind::TestSet => Reply::TestSet {
                 swapped: self.swapped?,
                 value: self.value?,
                 revision: self.revision?,
             },
-            OpKind::Delete => Reply::Delete { deleted: self.deleted?, revision: self.revision? },
-            OpKind::List => Reply::List { entries: self.entries?, more: self.more? },
+            OpKind::Delete => Reply::Delete {
+                deleted: self.deleted?,
+                revision: self.revision?,
+            },
+            OpKind::List => Reply::List {
+                entries: self.entries?,
+                more: self.more?,
+            },
             OpKind::Status => return None, // read by decode_one
             OpKind::Hello => Reply::Hello {
                 session: self.session?,
@@ -173,7 +194,11 @@ impl From<ErrorFields> for ApiError {
             _ => Outcome::Unknown,
         };
         match ErrorCode::named(&fields.code) {
-            Some(code) => ApiError { code, message: fields.message, outcome },
+            Some(code) => ApiError {
+                code,
+                message: fields.message,
+                outcome,
+            },
             None => ApiError {
                 code: ErrorCode::Internal,
                 message: format!("{}: {}", fields.code, fields.message),

@@ -73,7 +73,11 @@ pub(crate) fn write_request(id: RequestId, op: &Op, out: &mut String) {
             out.push_str(",\"op\":\"delete\",\"key\":");
             push_str(out, key);
         }
-        Op::List { prefix, after, limit } => {
+        Op::List {
+            prefix,
+            after,
+            limit,
+        } => {
             out.push_str(",\"op\":\"list\",\"prefix\":");
             push_str(out, prefix);
             out.push_str(",\"after\":");
@@ -127,7 +131,11 @@ fn write_reply(reply: &Reply, out: &mut String) {
             push_value(out, value);
             push_revision(out, revision.0);
         }
-        Reply::TestSet { swapped, value, revision } => {
+        Reply::TestSet {
+            swapped,
+            value,
+            revision,
+        } => {
             out.push_str(",\"swapped\":");
             push_bool(out, *swapped);
             out.push_str(",\"value\":");
@@ -153,7 +161,13 @@ fn write_reply(reply: &Reply, out: &mut String) {
             push_bool(out, *more);
         }
         Reply::Status(status) => push_fields(out, status.as_ref()),
-        Reply::Hello { session, resumed, protocol, server, limits } => {
+        Reply::Hello {
+            session,
+            resumed,
+            protocol,
+            server,
+            limits,
+        } => {
             out.push_str(",\"session\":");
             push_str(out, &session.to_string());
             out.push_str(",\"resumed\":");
@@ -210,9 +224,15 @@ fn push_bool(out: &mut String, value: bool) {
 
 /// The fields of a plain struct, each with a comma before it.
 fn push_fields(out: &mut String, fields: &impl serde::Serialize) {
-    let object = serde_json::to_string(fields).expect("plain structs of text and numbers serialize");
+    let object =
+        serde_json::to_string(fields).expect("plain structs of text and numbers serialize");
     out.push(',');
-    out.push_str(object.trim_start_matches('{').strip_suffix('}').unwrap_or_default());
+    out.push_str(
+        object
+            .trim_start_matches('{')
+            .strip_suffix('}')
+            .unwrap_or_default(),
+    );
 }
 
 fn push_u64(out: &mut String, mut number: u64) {
