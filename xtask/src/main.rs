@@ -1,0 +1,66 @@
+//! `cargo xtask`: the one entry point for working on kvservice.
+//!
+//! - `up` builds and runs a whole system on this machine, and opens a prompt on it
+//! - `web` builds the page that the front-end serves
+//! - `test` runs every check there is, as CI does
+//!
+//! It talks to the rest of the project only as a user would: through cargo, the binaries and
+//! their command lines. It depends on none of the project's crates, so it is there, and quick
+//! to compile, before they are.
+
+mod example;
+mod page;
+mod run;
+mod test;
+mod tools;
+mod up;
+mod workspace;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::run::Runner;
+use crate::workspace::Workspace;
+
+/// Run, build and test kvservice.
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    disable_help_subcommand = true
+)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Build and run a whole system here: front-end, back-ends, page and prompt
+    Up(up::Options),
+    /// Build the page, precompress it and put it where the front-end looks for it
+    Web,
+    /// Run every check and every test; stops at the first that fails
+    Test(test::Options),
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().task) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\nerror: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> Result<()> {
+    let workspace = Workspace::find()?;
+    match task {
+        Task::Up(options) => up::run(&workspace, &options),
+        Task::Web => page::build(&workspace, &Runner::Foreground).map(|sizes| print!("{sizes}")),
+        Task::Test(options) => test::run(&workspace, &options),
+    }
+}

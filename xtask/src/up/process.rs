@@ -1,0 +1,143 @@
+//! One server process that `up` started.
+
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ExitStatus, Stdio};
+
+use anyhow::{Context, Result};
+
+use crate::run::{Line, ask_to_end, end_unless};
+
+/// A front-end or a back-end, out of reach of the terminal's ctrl-c, so that it ends when it
+/// is told to and has time to do so well.
+#[derive(Debug)]
+pub struct Process {
+    /// What to call it: `front-end`, `n1`, `n2` and so on.
+    pub name: String,
+    /// Where it listens: for clients, or for its neighbours in the chain.
+    pub port: u16,
+    /// Where its standard error goes.
+    pub log: PathBuf,
+    /// What starts it again.
+    again: Line,
+    child: Child,
+    ended: Option<ExitStatus>,
+}
+
+impl Process {
+    /// Starts `line`, its output in a fresh `log`; `again` is the line that starts it later.
+    ///
+    /// # Errors
+    /// If the log cannot be written or the program not be started.
+    pub fn start(name: &str, port: u16, line: &Line, again: Line, log: PathBuf) -> Result<Self> {
+        let show = || format!("cannot write {}", log.display());
+        fs::write(&log, "").with_context(show)?;
+        // Appending, since the line that starts the process again appends to the same file.
+        let file = File::options().append(true).open(&log).with_context(show)?;
+        let child = line
+            .command()
+            .stdin(Stdio::null())
+            .stdout(file.try_clone()?)
+            .stderr(file)
+            .process_group(0)
+            .spawn()
+            .with_context(|| format!("cannot start {line}"))?;
+        Ok(Self {
+            name: name.to_owned(),
+            port,
+            log,
+            again,
+            child,
+            ended: None,
+        })
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The shell line that starts it again, in any directory, appending to the same log.
+    pub fn start_again(&self) -> String {
+        format!("{} 2>> {} &", self.again, Line::new(&self.log))
+    }
+
+    /// How it ended, the first time that this is seen; `None` while it runs and ever after.
+    pub fn just_ended(&mut self) -> Option<ExitStatus> {
+        if self.ended.is_none() {
+            self.ended = self.child.try_wait().ok().flatten();
+            self.ended
+        } else {
+            None
+        }
+    }
+
+    /// Tells it to end; it may take its time. Nothing happens if it has ended.
+    pub fn tell_to_stop(&mut self) {
+        if self.ended.is_none() {
+            self.ended = ask_to_end(&mut self.child);
+        }
+    }
+
+    /// Waits for its end, and kills it once that has taken `too_long`.
+    pub fn wait_unless(&mut self, too_long: impl Fn() -> bool) {
+        if self.ended.is_none() {
+            self.ended = end_unless(&mut self.child, too_long);
+        }
+    }
+
+    /// Whether it had to be killed, or has failed otherwise.
+    pub fn failed(&self) -> bool {
+        self.ended.is_none_or(|status| !status.success())
+    }
+
+    /// The last lines of its log, for a message about its end.
+    pub fn last_words(&self) -> String {
+        tail(&self.log, 2048).unwrap_or_default()
+    }
+}
+
+/// `killed by signal 9`, `ended with status 1`.
+pub fn how(status: ExitStatus) -> String {
+    match (status.signal(), status.code()) {
+        (Some(signal), _) => format!("was killed by signal {signal}"),
+        (None, Some(0)) => "has ended".to_owned(),
+        (None, code) => format!("has failed with status {}", code.unwrap_or_default()),
+    }
+}
+
+/// The last whole lines of `file` within `limit` bytes.
+pub fn tail(file: &Path, limit: u64) -> Option<String> {
+    let mut file = File::open(file).ok()?;
+    let length = file.metadata().ok()?.len();
+    let skipped = length.saturating_sub(limit);
+    file.seek(SeekFrom::Start(skipped)).ok()?;
+    let mut bytes = Vec::new();
+    file.take(limit).read_to_end(&mut bytes).ok()?;
+    let text = String::from_utf8_lossy(&bytes);
+    let whole = if skipped == 0 {
+        &text
+    } else {
+        text.split_once('\n')?.1
+    };
+    Some(whole.trim_end().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::tail;
+
+    #[test]
+    fn a_tail_is_made_of_whole_lines() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("log");
+        fs::write(&log, "first\nsecond\nthird\n").unwrap();
+        assert_eq!(tail(&log, 100).as_deref(), Some("first\nsecond\nthird"));
+        assert_eq!(tail(&log, 15).as_deref(), Some("second\nthird"));
+        assert_eq!(tail(&dir.path().join("none"), 15), None);
+    }
+}
