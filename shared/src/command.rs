@@ -8,9 +8,9 @@
 //! string   = '"', JSON's escapes and any other characters, '"'
 //! ```
 //!
-//! Nothing as an argument means something in one place only: `testset(id,,newVal)` writes if the key is
-//! absent. The empty string is `""`. [`Command`]'s `Display` is the canonical form, which parses to the same
-//! command again.
+//! Nothing as an argument means something in one place only: `testset(id,,newVal)` writes if the
+//! key is absent. The empty string is `""`. [`Command`]'s `Display` is the canonical form, which
+//! parses to the same command again.
 
 mod parse;
 mod render;
@@ -144,7 +144,8 @@ impl Command {
         parse::parse(line)
     }
 
-    /// The request that it stands for; `None` for `help` and `exit`. For `list` it is the first page.
+    /// The request that it stands for; `None` for `help` and `exit`. For `list` it is the first
+    /// page.
     #[must_use]
     pub fn to_op(&self) -> Option<Op> {
         Some(match self {
@@ -207,8 +208,8 @@ fn is_word_char(c: char) -> bool {
 
 /// A key or value as the prompt prints it: bare if it is a word, else quoted with JSON's escapes.
 ///
-/// A word with control characters in it parses, but is printed quoted: what is in the store must not steer
-/// anybody's terminal.
+/// A word with control characters in it parses, but is printed quoted: what is in the store must
+/// not steer anybody's terminal.
 struct Text<'a>(&'a str);
 
 impl fmt::Display for Text<'_> {

@@ -314,7 +314,8 @@ impl Reader {
         })
     }
 
-    /// The digits of a `\uXXXX` that began at `at`, and those of its other half where there must be one.
+    /// The digits of a `\uXXXX` that began at `at`, and those of its other half where there must be
+    /// one.
     fn unicode(&mut self, at: usize) -> Result<char, ParseError> {
         let first = self.hex4(at)?;
         let lone = "half of a character: \\uD800 to \\uDBFF and \\uDC00 to \\uDFFF go in pairs";

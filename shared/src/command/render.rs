@@ -6,11 +6,11 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use std::fmt;
 
-/// What the prompt prints for a command and its answer: one line, but for `list`, `status` and `help`. No
-/// newline at the end.
+/// What the prompt prints for a command and its answer: one line, but for `list`, `status` and
+/// `help`. No newline at the end.
 ///
-/// An error prints as `command -> error CODE: message`, and says so where the outcome is unknown. For `help`
-/// and `exit`, which nobody answers, the result does not matter.
+/// An error prints as `command -> error CODE: message`, and says so where the outcome is unknown.
+/// For `help` and `exit`, which nobody answers, the result does not matter.
 #[must_use]
 pub fn render(command: &Command, result: &Result<Reply, ApiError>) -> String {
     match (command, result) {

@@ -2,8 +2,8 @@
 
 use crate::api::{LearnerPhase, LearnerStatus, MemberStatus, Mode, Role, Status, StorageKind};
 
-/// A line for the cluster, one for the front-end's pointers, one each for members and learners; what is
-/// waited for last.
+/// A line for the cluster, one for the front-end's pointers, one each for members and learners;
+/// what is waited for last.
 pub(super) fn render(status: &Status) -> String {
     let mut lines = vec![headline(status)];
     let mut rows = Vec::new();

@@ -1,5 +1,5 @@
-//! How long to wait before the next try: doubling up to a cap, with jitter, so that the clients of a server
-//! that comes back do not all come at once.
+//! How long to wait before the next try: doubling up to a cap, with jitter, so that the clients of
+//! a server that comes back do not all come at once.
 
 /// The longest wait before the second try.
 const FIRST_MS_MAX: u64 = 50;
@@ -16,7 +16,8 @@ impl Backoff {
         Backoff { jitter: seed }
     }
 
-    /// How long to wait after `failures` failures in a row (from 1): between half of the step and all of it.
+    /// How long to wait after `failures` failures in a row (from 1): between half of the step and
+    /// all of it.
     pub(super) fn delay_ms(&mut self, failures: u32) -> u64 {
         let doublings = failures.saturating_sub(1).min(16);
         let step_ms = (FIRST_MS_MAX << doublings).min(CAP_MS);

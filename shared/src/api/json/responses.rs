@@ -1,7 +1,7 @@
 //! The client's side: a server's frame to responses.
 //!
-//! A response does not say what was asked; its reader must know. What it does not know in a response it
-//! ignores, a new error code included: that is how version 1 grows.
+//! A response does not say what was asked; its reader must know. What it does not know in a
+//! response it ignores, a new error code included: that is how version 1 grows.
 
 use crate::api::{
     ApiError, ErrorCode, Limits, ListEntry, OpKind, Outcome, Reply, Response, Status, Value,
@@ -15,11 +15,11 @@ use serde_json::value::RawValue;
 #[error("not a response: {0}")]
 pub struct NotAResponse(pub String);
 
-/// Reads a server's frame: one response, or an array of any length. `kind_of` says what was asked under an
-/// id; answers to ids that it does not know (given up, say) are left out.
+/// Reads a server's frame: one response, or an array of any length. `kind_of` says what was asked
+/// under an id; answers to ids that it does not know (given up, say) are left out.
 ///
-/// A response with a known id whose fields are not those of an answer to what was asked comes out as an
-/// [`ErrorCode::Internal`] with [`Outcome::Unknown`], so that its request does end.
+/// A response with a known id whose fields are not those of an answer to what was asked comes out
+/// as an [`ErrorCode::Internal`] with [`Outcome::Unknown`], so that its request does end.
 ///
 /// # Errors
 /// The frame is no JSON, or holds something that is no response, or has no id.
@@ -89,8 +89,8 @@ struct IdOnly {
     id: Option<u64>,
 }
 
-/// The fields of any response but `status`. `deserialize_with` makes `id` a must; `null` is one of its
-/// values.
+/// The fields of any response but `status`. `deserialize_with` makes `id` a must; `null` is one of
+/// its values.
 #[derive(Deserialize)]
 struct Flat {
     #[serde(deserialize_with = "Option::deserialize")]
