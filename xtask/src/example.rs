@@ -1,15 +1,55 @@
-//! Runs the Python example against a real chain.
+//! Runs the Python example against a real chain, and breaks the chain under it.
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 
-use crate::workspace::Workspace;
+use crate::interrupt;
+use crate::run::Line;
+use crate::system::ports::{Ports, loopback};
+use crate::system::{FRONT_END, Places, System};
+use crate::workspace::{Profile, Workspace};
 
-/// Runs `docs/examples/client.py` with `python`.
+/// Runs `docs/examples/client.py` with `python`. While it counts, the head is killed, then the
+/// front-end, which is started again: the example must not lose count.
 ///
 /// # Errors
-/// If it fails.
-pub fn run(_workspace: &Workspace, _python: &Path) -> Result<()> {
-    anyhow::bail!("the example is not written yet")
+/// If the system does not start, or the example fails.
+pub fn run(workspace: &Workspace, python: &Path) -> Result<()> {
+    // The servers must not outlive us.
+    interrupt::count()?;
+    let ports = Ports::free_chain(3)?;
+    let places = Places::in_dir(workspace.target.join("example-data"), ports.clients)?;
+    let mut system = System::start(workspace, Profile::Debug, &places, &ports)?;
+
+    let line = Line::new(python)
+        .arg("docs/examples/client.py")
+        .arg(format!("ws://{}/v1/ws", loopback(ports.clients)))
+        .dir(&workspace.root);
+    println!("$ {line}");
+    let mut restarted = Ok(());
+    let mut broken = 0;
+    line.run_watched(|text| match text {
+        "counter 300" => {
+            println!("(the head is killed)");
+            system.kill("n1");
+            broken += 1;
+        }
+        "counter 600" => {
+            println!("(the front-end is killed, and started again)");
+            system.kill(FRONT_END);
+            restarted = system.restart(FRONT_END);
+            broken += 1;
+        }
+        _ => {}
+    })
+    .with_context(|| {
+        format!(
+            "the example failed; the servers' logs: {}",
+            places.logs.display()
+        )
+    })?;
+    restarted?;
+    ensure!(broken == 2, "the example did not count to 600");
+    Ok(())
 }

@@ -9,8 +9,10 @@
 //! to compile, before they are.
 
 mod example;
+mod interrupt;
 mod page;
 mod run;
+mod system;
 mod test;
 mod tools;
 mod up;

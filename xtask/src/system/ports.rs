@@ -1,4 +1,4 @@
-//! The ports that `up` uses, and who has them if they are taken.
+//! The ports that a system uses, and who has them if they are taken.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -39,6 +39,19 @@ impl Ports {
             chain: Some(base + 1),
             nodes: (1..=nodes).map(|node| base + 10 + node).collect(),
         }
+    }
+
+    /// Ports that are free now, for a chain of `nodes`. They lie below those that the kernel gives
+    /// to outgoing connections, so that they stay free until they are listened on.
+    ///
+    /// # Errors
+    /// If there are none.
+    pub fn free_chain(nodes: u16) -> Result<Self> {
+        (17_400..30_000)
+            .step_by(100)
+            .map(|base| Self::chain(base, nodes))
+            .find(|ports| ports.check().is_ok())
+            .context("no free ports between 17400 and 30000")
     }
 
     /// Every port, front-end first.

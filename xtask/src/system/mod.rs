@@ -1,4 +1,7 @@
-//! The servers of one `up`: a front-end and its nodes, or a front-end alone.
+//! A running system: a front-end and its nodes, or a front-end alone.
+
+pub mod ports;
+mod process;
 
 use std::fs;
 use std::io::{Read, Write};
@@ -9,9 +12,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use super::ports::{Ports, listener, loopback};
-use super::process::{Process, how};
-use super::{interrupted, interrupts};
+use self::ports::{Ports, listener, loopback};
+use self::process::{Process, how};
+use crate::interrupt::{interrupted, interrupts};
 use crate::run::{Line, POLL};
 use crate::workspace::{Profile, Workspace};
 
@@ -20,9 +23,12 @@ const START_PATIENCE: Duration = Duration::from_secs(30);
 /// How long a process may take to end by itself.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Where one `up` keeps its files.
+/// What the first process of every system is called.
+pub const FRONT_END: &str = "front-end";
+
+/// Where a system keeps its files.
 pub struct Places {
-    /// `kvservice-data` in the checkout.
+    /// The directory that holds all of them.
     pub data: PathBuf,
     /// The log files.
     pub logs: PathBuf,
@@ -30,14 +36,18 @@ pub struct Places {
 }
 
 impl Places {
-    /// The places of an `up` that serves clients on `port`.
-    pub fn of(workspace: &Workspace, port: u16) -> Self {
-        let data = workspace.root.join("kvservice-data");
-        Self {
-            logs: data.join("logs"),
+    /// The places in `data` of a system that serves clients on `port`.
+    ///
+    /// # Errors
+    /// If the directories cannot be made.
+    pub fn in_dir(data: PathBuf, port: u16) -> Result<Self> {
+        let logs = data.join("logs");
+        fs::create_dir_all(&logs).with_context(|| format!("cannot make {}", logs.display()))?;
+        Ok(Self {
             frontend: data.join(format!("frontend-{port}")),
+            logs,
             data,
-        }
+        })
     }
 }
 
@@ -55,8 +65,13 @@ impl System {
     /// # Errors
     /// If a process cannot be started or ends early, or the chain does not form; what had been
     /// started is stopped. The message names the log that tells more.
-    pub fn start(workspace: &Workspace, places: &Places, ports: &Ports) -> Result<Self> {
-        let bin = |name: &str| workspace.bin(Profile::Release, name);
+    pub fn start(
+        workspace: &Workspace,
+        profile: Profile,
+        places: &Places,
+        ports: &Ports,
+    ) -> Result<Self> {
+        let bin = |name: &str| workspace.bin(profile, name);
         let mut system = Self {
             client: bin("kvservice"),
             ports: ports.clone(),
@@ -68,7 +83,7 @@ impl System {
         match ports.chain.map(|port| loopback(port).to_string()) {
             None => {
                 let line = server.args(["single", "--listen", &clients, "--memory"]);
-                system.add("front-end", ports.clients, &line, line.clone(), log)?;
+                system.add(FRONT_END, ports.clients, &line, line.clone(), log)?;
                 system.wait("the front-end", || system_is_healthy(ports.clients))?;
             }
             Some(chain) => {
@@ -86,7 +101,7 @@ impl System {
                 // A front-end that starts again finds its view, and must not found a cluster
                 // should somebody have removed it.
                 let first = line.clone().arg("--init");
-                system.add("front-end", ports.clients, &first, line, log)?;
+                system.add(FRONT_END, ports.clients, &first, line, log)?;
                 system.wait("the front-end", || answers_http(ports.clients))?;
                 for (&port, count) in ports.nodes.iter().zip(1..) {
                     let line = Line::new(bin("kvservice-backend"))
@@ -138,6 +153,25 @@ impl System {
             thread::sleep(POLL);
         }
         Ok(())
+    }
+
+    /// Kills the process called `name`: the front-end, `n1`, `n2` and so on.
+    pub fn kill(&mut self, name: &str) {
+        self.processes
+            .iter_mut()
+            .filter(|process| process.name == name)
+            .for_each(Process::kill);
+    }
+
+    /// Starts the process called `name` again, after it was killed.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn restart(&mut self, name: &str) -> Result<()> {
+        let mut processes = self.processes.iter_mut();
+        processes
+            .find(|process| process.name == name)
+            .map_or(Ok(()), Process::restart)
     }
 
     /// For each process: what it is, the line that kills it and the line that starts it again.

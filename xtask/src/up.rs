@@ -5,27 +5,24 @@
 //! serves the page from the moment it is there. When the prompt ends, or on ctrl-c, everything
 //! that was started is stopped.
 
-mod ports;
-mod process;
 mod prompt;
-mod system;
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, Write};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use clap::value_parser;
 
-use self::ports::Ports;
 use self::prompt::Prompt;
-use self::system::{Places, System};
+use crate::interrupt::{self, interrupted};
 use crate::page;
 use crate::run::{Background, Line, POLL, Runner, show_duration};
+use crate::system::ports::{self, Ports};
+use crate::system::{Places, System};
 use crate::workspace::{Profile, Workspace};
 
 /// What to run, and on which ports.
@@ -50,17 +47,6 @@ pub struct Options {
     no_web: bool,
 }
 
-/// How often we were told to stop: by ctrl-c, SIGTERM, or the terminal going away.
-static INTERRUPTS: AtomicUsize = AtomicUsize::new(0);
-
-fn interrupts() -> usize {
-    INTERRUPTS.load(Ordering::Relaxed)
-}
-
-fn interrupted() -> bool {
-    interrupts() > 0
-}
-
 /// Runs a system until its user has had enough.
 ///
 /// # Errors
@@ -71,19 +57,14 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     } else {
         Ports::chain(options.port_base, options.nodes)
     };
-    let places = Places::of(workspace, ports.clients);
-    fs::create_dir_all(&places.logs)
-        .with_context(|| format!("cannot make {}", places.logs.display()))?;
+    let places = Places::in_dir(workspace.root.join("kvservice-data"), ports.clients)?;
     let _lock = lock(&places.data, ports.clients)?;
     ports.check()?;
-    ctrlc::set_handler(|| {
-        INTERRUPTS.fetch_add(1, Ordering::Relaxed);
-    })
-    .context("cannot catch ctrl-c")?;
+    interrupt::count()?;
 
     build_servers(workspace)?;
     let mut page = Page::start(workspace, &places, options)?;
-    let mut system = System::start(workspace, &places, &ports)?;
+    let mut system = System::start(workspace, Profile::Release, &places, &ports)?;
     println!(
         "{}",
         introduction(workspace, &ports, &system, &page, options)

@@ -1,4 +1,4 @@
-//! One server process that `up` started.
+//! One server process that we started.
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
@@ -32,18 +32,8 @@ impl Process {
     /// # Errors
     /// If the log cannot be written or the program not be started.
     pub fn start(name: &str, port: u16, line: &Line, again: Line, log: PathBuf) -> Result<Self> {
-        let show = || format!("cannot write {}", log.display());
-        fs::write(&log, "").with_context(show)?;
-        // Appending, since the line that starts the process again appends to the same file.
-        let file = File::options().append(true).open(&log).with_context(show)?;
-        let child = line
-            .command()
-            .stdin(Stdio::null())
-            .stdout(file.try_clone()?)
-            .stderr(file)
-            .process_group(0)
-            .spawn()
-            .with_context(|| format!("cannot start {line}"))?;
+        fs::write(&log, "").with_context(|| format!("cannot write {}", log.display()))?;
+        let child = spawn(line, &log)?;
         Ok(Self {
             name: name.to_owned(),
             port,
@@ -62,6 +52,23 @@ impl Process {
     /// The shell line that starts it again, in any directory, appending to the same log.
     pub fn start_again(&self) -> String {
         format!("{} 2>> {} &", self.again, Line::new(&self.log))
+    }
+
+    /// Kills it, with no chance to say good-bye.
+    pub fn kill(&mut self) {
+        // Killing what has ended already is no error, and waiting tells how it ended.
+        let _ = self.child.kill();
+        self.ended = self.child.wait().ok();
+    }
+
+    /// Starts it again after it has ended, with the same log.
+    ///
+    /// # Errors
+    /// If the log cannot be written or the program not be started.
+    pub fn restart(&mut self) -> Result<()> {
+        self.child = spawn(&self.again, &self.log)?;
+        self.ended = None;
+        Ok(())
     }
 
     /// How it ended, the first time that this is seen; `None` while it runs and ever after.
@@ -99,7 +106,22 @@ impl Process {
     }
 }
 
-/// `killed by signal 9`, `ended with status 1`.
+fn spawn(line: &Line, log: &Path) -> Result<Child> {
+    // Appending, since the line that starts the process again appends to the same file.
+    let file = File::options()
+        .append(true)
+        .open(log)
+        .with_context(|| format!("cannot write {}", log.display()))?;
+    line.command()
+        .stdin(Stdio::null())
+        .stdout(file.try_clone()?)
+        .stderr(file)
+        .process_group(0)
+        .spawn()
+        .with_context(|| format!("cannot start {line}"))
+}
+
+/// `was killed by signal 9`, `has failed with status 1`.
 pub fn how(status: ExitStatus) -> String {
     match (status.signal(), status.code()) {
         (Some(signal), _) => format!("was killed by signal {signal}"),
