@@ -1,0 +1,77 @@
+//! `kvservice-server`: reads the command line, binds the ports, and runs what was asked for until it is told
+//! to stop.
+
+use clap::Parser;
+use kvservice_backend::flags::{LogFormat, bind};
+use kvservice_backend::shutdown::on_signal;
+use kvservice_server::flags::{Command, Flags};
+use kvservice_server::{recover, runtime};
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let flags = Flags::parse();
+    flags.log.start();
+    // One thread: the tasks here hand small things to each other all the time, and the machine's other cores
+    // have the chain to run.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let ended = match runtime {
+        Ok(runtime) => runtime.block_on(run(flags.command)),
+        Err(error) => Err(format!("cannot start: {error}")),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            match flags.log.log_format {
+                LogFormat::Text => eprintln!("error: {message}"),
+                LogFormat::Json => tracing::error!("{message}"),
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(command: Command) -> Result<(), String> {
+    let shutdown = on_signal().map_err(|error| format!("cannot listen for signals: {error}"))?;
+    match command {
+        Command::Single(flags) => {
+            tracing::warn!("storage is memory: all data are gone when this process ends");
+            let (clients, addr) = bind("--listen", &flags.client.listen).await?;
+            listening("listening for clients", addr);
+            runtime::run_single(flags.config(), clients, shutdown)
+                .await
+                .map_err(|e| e.to_string())
+        }
+        Command::Chain(flags) => {
+            let (clients, addr) = bind("--listen", &flags.client.listen).await?;
+            listening("listening for clients", addr);
+            let (nodes, addr) = bind("--chain-listen", &flags.nodes.chain_listen).await?;
+            listening("listening for nodes", addr);
+            let config = flags.config();
+            runtime::run_chain(config, clients, nodes, shutdown)
+                .await
+                .map_err(|e| e.to_string())
+        }
+        Command::Recover(flags) => {
+            let (nodes, addr) = bind("--chain-listen", &flags.nodes.chain_listen).await?;
+            listening("listening for nodes", addr);
+            recover::run(flags.config(), nodes, shutdown)
+                .await
+                .map_err(|e| e.to_string())
+        }
+    }
+}
+
+/// Logs the address, which `:0` leaves to the system, and warns where others can reach it.
+fn listening(what: &'static str, addr: SocketAddr) {
+    tracing::info!(%addr, "{what}");
+    if !addr.ip().to_canonical().is_loopback() {
+        tracing::warn!(
+            %addr,
+            "reachable from other machines, and there is no authentication: whoever reaches this port can \
+             read and change everything"
+        );
+    }
+}
