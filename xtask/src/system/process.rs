@@ -150,8 +150,87 @@ pub fn tail(file: &Path, limit: u64) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::path::Path;
+    use std::thread;
+    use std::time::{Duration, Instant};
 
-    use super::tail;
+    use super::{Process, how, tail};
+    use crate::run::{Line, POLL};
+
+    fn shell(dir: &Path, script: &str) -> Process {
+        let line = Line::new("sh").arg("-c").arg(script);
+        Process::start("n1", 0, &line, line.clone(), dir.join("log")).unwrap()
+    }
+
+    fn wait_for_log(process: &Process, text: &str) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !process.last_words().contains(text) {
+            assert!(
+                Instant::now() < deadline,
+                "no {text:?} in {:?}",
+                process.last_words()
+            );
+            thread::sleep(POLL);
+        }
+    }
+
+    #[test]
+    fn a_process_is_given_the_time_to_end_well() {
+        let dir = tempfile::tempdir().unwrap();
+        let script = "trap 'echo drained; exit 0' TERM; echo up; while :; do sleep 0.02; done";
+        let mut process = shell(dir.path(), script);
+        wait_for_log(&process, "up");
+        process.tell_to_stop();
+        process.wait_unless(|| false);
+        assert!(!process.failed());
+        assert!(process.last_words().ends_with("drained"), "{:?}", process.last_words());
+    }
+
+    #[test]
+    fn a_process_that_does_not_end_is_killed_and_counts_as_failed() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut process = shell(
+            dir.path(),
+            "trap '' TERM; echo up; while :; do sleep 0.02; done",
+        );
+        wait_for_log(&process, "up");
+        process.tell_to_stop();
+        process.wait_unless(|| true);
+        assert!(process.failed());
+    }
+
+    #[test]
+    fn an_end_is_reported_once_and_the_line_starts_it_again_with_the_same_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut process = shell(dir.path(), "echo up >&2; exec sleep 60");
+        wait_for_log(&process, "up");
+        process.kill();
+        assert!(process.failed());
+        process.restart().unwrap();
+        wait_for_log(&process, "up\nup");
+        assert_eq!(process.just_ended(), None);
+
+        process.child.kill().unwrap();
+        let status = loop {
+            match process.just_ended() {
+                Some(status) => break status,
+                None => thread::sleep(POLL),
+            }
+        };
+        assert_eq!(how(status), "was killed by signal 9");
+        assert_eq!(process.just_ended(), None);
+
+        // What a user would paste; without the `&`, and with a program that ends.
+        let mut process = shell(dir.path(), "echo again >&2");
+        process.wait_unless(|| false);
+        let again = process.start_again();
+        let line = Line::new("sh")
+            .arg("-c")
+            .arg(again.strip_suffix('&').unwrap())
+            .dir("/");
+        line.run().unwrap();
+        assert_eq!(process.last_words(), "again\nagain");
+    }
 
     #[test]
     fn a_tail_is_made_of_whole_lines() {
