@@ -1,0 +1,300 @@
+//! The replicated state at the applied point: keys, sessions, and a hash of both.
+
+use super::sessions::{self, Sessions};
+use crate::storage::{Record, State};
+use kvservice_shared::api::{ListEntry, Value};
+use kvservice_shared::chain::{AnswerBody, OutcomeRecord, SnapshotPart, StoredOutcome};
+use kvservice_shared::codec::{Decision, Effect, Entry};
+use kvservice_shared::ids::{Seq, SessionSeq};
+use kvservice_shared::limits;
+use std::ops::{Bound, ControlFlow};
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+
+/// Bytes of one part of a snapshot, about.
+const PART_BYTES: usize = 64 * 1024;
+
+/// The replicated state.
+#[derive(Debug)]
+pub struct Data<S> {
+    state: S,
+    sessions: Sessions,
+    applied: Seq,
+    keys_hash: u64,
+    /// While a snapshot is under way, parts of the state are newer than `applied`.
+    rolling: bool,
+}
+
+/// Where a snapshot that is being read stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cursor {
+    /// Next are the keys after this one.
+    Keys(Option<String>),
+    /// Next are the sessions opened after this one.
+    Sessions(SessionSeq),
+    /// Next are the names of evicted sessions.
+    Evicted,
+    /// Next is the end.
+    End,
+}
+
+fn record_hash(key: &str, value: &[u8], revision: Seq) -> u64 {
+    xxh3_64_with_seed(value, xxh3_64(key.as_bytes()).wrapping_add(revision.0))
+}
+
+impl<S: State> Data<S> {
+    /// Nothing at all, over an empty store.
+    pub fn new(state: S) -> Data<S> {
+        Data { state, sessions: Sessions::default(), applied: Seq::ZERO, keys_hash: 0, rolling: false }
+    }
+
+    /// The last entry applied.
+    pub fn applied(&self) -> Seq {
+        self.applied
+    }
+
+    /// Hash of keys and sessions. Equal on every node at the same applied point.
+    pub fn hash(&self) -> u64 {
+        self.keys_hash ^ self.sessions.hash().rotate_left(32)
+    }
+
+    /// The sessions.
+    pub fn sessions(&self) -> &Sessions {
+        &self.sessions
+    }
+
+    /// What a key holds.
+    pub fn get(&self, key: &str) -> Option<Record> {
+        self.state.get(key)
+    }
+
+    /// Number of keys.
+    pub fn keys(&self) -> u64 {
+        self.state.keys()
+    }
+
+    /// Bytes of keys and values.
+    pub fn bytes(&self) -> u64 {
+        self.state.bytes()
+    }
+
+    /// Applies the next entry.
+    ///
+    /// # Panics
+    /// Where it is not the next one, or belongs to a session that is not open: bugs.
+    pub fn apply(&mut self, entry: &Entry<'_>) {
+        assert_eq!(entry.seq, self.applied.next(), "entries are applied in order");
+        for (place, session) in entry.evict.iter().enumerate() {
+            self.sessions.evict(*session, entry.seq, u32::try_from(place).unwrap_or(u32::MAX));
+        }
+        match entry.effect {
+            Effect::Open { uuid, token } => self.sessions.open(SessionSeq(entry.seq), uuid, token),
+            Effect::Write { session, request, hash, decision } => {
+                let outcome = self.decide(entry.seq, decision);
+                let record = OutcomeRecord { hash, seq: entry.seq, outcome };
+                let open = self.sessions.record(session, request, record);
+                assert!(open || self.rolling, "entry {} is of closed session {session}", entry.seq);
+            }
+        }
+        self.applied = entry.seq;
+    }
+
+    fn decide(&mut self, seq: Seq, decision: Decision<'_>) -> StoredOutcome {
+        match decision {
+            Decision::Set { key, value } => {
+                self.put(key, value, seq);
+                StoredOutcome::Set
+            }
+            Decision::Swapped { key, value } => {
+                self.put(key, value, seq);
+                StoredOutcome::Swapped
+            }
+            Decision::Deleted { key } => {
+                if !self.newer(key, seq)
+                    && let Some(old) = self.state.remove(key)
+                {
+                    self.forget_hash(key, &old);
+                }
+                StoredOutcome::Deleted
+            }
+            Decision::NotSwapped { found, revision } => StoredOutcome::NotSwapped {
+                found: found.map(|value| Value(value.to_vec().into())),
+                revision,
+            },
+            Decision::NothingToDelete => StoredOutcome::NothingToDelete,
+        }
+    }
+
+    /// Whether a snapshot brought something newer already.
+    fn newer(&self, key: &str, seq: Seq) -> bool {
+        self.rolling && self.state.revision(key).is_some_and(|revision| revision > seq)
+    }
+
+    fn put(&mut self, key: &str, value: &[u8], seq: Seq) {
+        if self.newer(key, seq) {
+            return;
+        }
+        if let Some(old) = self.state.put(key, value, seq) {
+            debug_assert!(old.revision <= seq, "{key} goes from {} to {seq}", old.revision);
+            self.forget_hash(key, &old);
+        }
+        self.keys_hash = self.keys_hash.wrapping_add(record_hash(key, value, seq));
+    }
+
+    fn forget_hash(&mut self, key: &str, old: &Record) {
+        let hash = record_hash(key, &old.value, old.revision);
+        self.keys_hash = self.keys_hash.wrapping_sub(hash);
+    }
+
+    /// Reads one key for a client.
+    pub fn read(&self, key: &str) -> AnswerBody {
+        match self.state.get(key) {
+            Some(Record { value, revision }) => {
+                AnswerBody::Value { value: Some(Value(value)), revision }
+            }
+            None => AnswerBody::Value { value: None, revision: Seq::ZERO },
+        }
+    }
+
+    /// Reads one page of keys for a client.
+    pub fn list(&self, prefix: &str, after: &str, limit: u32) -> AnswerBody {
+        let from = if after.is_empty() || after < prefix {
+            Bound::Included(prefix)
+        } else {
+            Bound::Excluded(after)
+        };
+        let mut entries: Vec<ListEntry> = Vec::new();
+        let mut bytes = 0;
+        let mut more = false;
+        self.state.scan(from, &mut |key, value, revision| {
+            if !key.starts_with(prefix) {
+                return ControlFlow::Break(());
+            }
+            if entries.len() >= limit as usize || bytes >= limits::LIST_BYTES_MAX {
+                more = true;
+                return ControlFlow::Break(());
+            }
+            bytes += key.len() + value.len();
+            let value = Value(value.to_vec().into());
+            entries.push(ListEntry { key: key.to_owned(), value, revision });
+            ControlFlow::Continue(())
+        });
+        AnswerBody::List { entries, more }
+    }
+
+    /// Drops everything, to take in a snapshot that starts at `at`.
+    pub fn begin_snapshot(&mut self, at: Seq) {
+        self.state.clear();
+        self.sessions = Sessions::default();
+        self.keys_hash = 0;
+        self.applied = at;
+        self.rolling = true;
+    }
+
+    /// Whether a snapshot is under way.
+    pub fn is_rolling(&self) -> bool {
+        self.rolling
+    }
+
+    /// The snapshot is whole: from here on nothing is newer than the applied point.
+    pub fn end_snapshot(&mut self) {
+        self.rolling = false;
+    }
+
+    /// Takes in a range of keys.
+    pub fn replace_keys(
+        &mut self,
+        after: Option<&str>,
+        through: Option<&str>,
+        entries: &[(String, Value, Seq)],
+    ) {
+        let mut gone: Vec<String> = Vec::new();
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.state.scan(from, &mut |key, _, _| {
+            if through.is_some_and(|through| key > through) {
+                return ControlFlow::Break(());
+            }
+            gone.push(key.to_owned());
+            ControlFlow::Continue(())
+        });
+        for key in gone {
+            if let Some(old) = self.state.remove(&key) {
+                self.forget_hash(&key, &old);
+            }
+        }
+        for (key, value, revision) in entries {
+            if let Some(old) = self.state.put(key, &value.0, *revision) {
+                self.forget_hash(key, &old);
+            }
+            self.keys_hash = self.keys_hash.wrapping_add(record_hash(key, &value.0, *revision));
+        }
+    }
+
+    /// The sessions, to take in a range of them.
+    pub fn sessions_mut(&mut self) -> &mut Sessions {
+        &mut self.sessions
+    }
+
+    /// Reads the next part of a snapshot; moves the cursor on. Its size in bytes comes with it.
+    pub fn snapshot_part(&self, cursor: &mut Cursor) -> (SnapshotPart, usize) {
+        match cursor.clone() {
+            Cursor::Keys(after) => {
+                let mut entries: Vec<(String, Value, Seq)> = Vec::new();
+                let mut bytes = 0;
+                let mut more = false;
+                let from = after.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+                self.state.scan(from, &mut |key, value, revision| {
+                    if bytes >= PART_BYTES {
+                        more = true;
+                        return ControlFlow::Break(());
+                    }
+                    bytes += key.len() + value.len() + 16;
+                    entries.push((key.to_owned(), Value(value.to_vec().into()), revision));
+                    ControlFlow::Continue(())
+                });
+                let last = entries.last().map(|(key, ..)| key.clone());
+                let through = if more { last } else { None };
+                *cursor = match &through {
+                    Some(key) => Cursor::Keys(Some(key.clone())),
+                    None => Cursor::Sessions(SessionSeq(Seq::ZERO)),
+                };
+                (SnapshotPart::Keys { after, through, entries }, bytes)
+            }
+            Cursor::Sessions(after) => {
+                let (sessions, more) = self.sessions.page(after, PART_BYTES);
+                let last = sessions.last().map(|session| session.session);
+                let bytes = sessions.iter().map(|s| 64 + 64 * s.outcomes.len()).sum();
+                let through = if more { last } else { None };
+                *cursor = match through {
+                    Some(session) => Cursor::Sessions(session),
+                    None => Cursor::Evicted,
+                };
+                (SnapshotPart::Sessions { after, through, sessions }, bytes)
+            }
+            Cursor::Evicted => {
+                let names = self.sessions.evicted();
+                let bytes = names.len() * 28;
+                *cursor = Cursor::End;
+                (SnapshotPart::Evicted { names }, bytes)
+            }
+            Cursor::End => (SnapshotPart::End { at: self.applied }, 0),
+        }
+    }
+}
+
+/// The answer to a decided write.
+pub fn answer_to(seq: Seq, decision: Decision<'_>) -> AnswerBody {
+    match decision {
+        Decision::Set { .. } => AnswerBody::Set { revision: seq },
+        Decision::Swapped { .. } => AnswerBody::Swapped { revision: seq },
+        Decision::NotSwapped { found, revision } => {
+            AnswerBody::NotSwapped { found: found.map(|v| Value(v.to_vec().into())), revision }
+        }
+        Decision::Deleted { .. } => AnswerBody::Deleted { revision: Some(seq) },
+        Decision::NothingToDelete => AnswerBody::Deleted { revision: None },
+    }
+}
+
+/// The answer to a repeated write that was decided before.
+pub fn answer_again(record: &OutcomeRecord) -> AnswerBody {
+    sessions::answer(record)
+}

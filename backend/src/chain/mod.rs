@@ -1,0 +1,32 @@
+//! The replica: a pure state machine.
+//!
+//! [`Replica::step`] takes an [`Event`]; [`Replica::flush`] gives what is to be done because of all events
+//! since the last one, as an [`Output`]. The replica knows no socket, file, clock, thread or random source:
+//! time arrives with each event, and the same events give the same outputs.
+//!
+//! | file | its purpose |
+//! | --- | --- |
+//! | `replica` | who this node is: views, roles, what is stable and committed |
+//! | `upstream` | the link from the predecessor: handshake, entries, snapshot parts (learning) |
+//! | `downstream` | the link to the successor: handshake, forwarding |
+//! | `teach` | a tail and its learner: snapshot, catching up, joint, ready |
+//! | `order` | the head: ordering, exactly-once, answers, reads |
+//! | `pending` | what a head knows beyond the applied state |
+//! | `log`, `data`, `sessions` | what is kept |
+//!
+//! The rules and their reasons are in `docs/protocol.md`; a `†` there is an assertion or a test here.
+
+mod data;
+mod downstream;
+mod effects;
+mod log;
+mod order;
+mod pending;
+mod replica;
+mod sessions;
+mod teach;
+mod upstream;
+
+pub use effects::{Event, Halt, JournalOp, LinkId, Message, Meta, Output};
+pub use log::{Common, CutError, Log};
+pub use replica::{Config, Replica};

@@ -1,0 +1,342 @@
+//! The head: puts writes in order, once each, and answers.
+//!
+//! A write is decided against the state as it will be after every ordered entry. Its answer waits until the
+//! entry is committed. A repeated write gets the stored decision, or waits for the pending one.
+//!
+//! A read is answered from committed state at once, except that it waits for pending writes that its own
+//! connection sent earlier to the keys it reads, and, on a new head, until everything that the log held at
+//! take-over is committed: a former head may have answered from it.
+
+use super::data::{self, Data};
+use super::log::Log;
+use super::pending::{Known, NO_CONN, Named, Pending};
+use super::replica::{Replica, Role};
+use crate::storage::State;
+use kvservice_shared::chain::{
+    Answer, AnswerBody, ChainOp, ChainRequest, FromNode, OpenToken, Write,
+};
+use kvservice_shared::codec::{Batch, BatchBuilder, Decision, Effect, Entry};
+use kvservice_shared::ids::{ConnId, RequestId, Seq, SessionSeq, SessionUuid, Ticket};
+use kvservice_shared::limits;
+use std::collections::VecDeque;
+use xxhash_rust::xxh3::Xxh3;
+
+/// An answers frame is closed once it passes this many bytes.
+const ANSWERS_BYTES_TARGET: usize = 1024 * 1024;
+
+/// What a head keeps beyond its log and state.
+#[derive(Debug)]
+pub(super) struct Head {
+    /// Reads wait until this is committed.
+    floor: Seq,
+    builder: Option<BatchBuilder>,
+    pending: Pending,
+    /// Who waits for which entry to be committed, in order of entries.
+    waiting: VecDeque<(Seq, Waiter)>,
+    answers: Vec<Answer>,
+}
+
+#[derive(Debug)]
+enum Waiter {
+    Write(Ticket),
+    Open(Ticket, OpenToken, SessionUuid),
+    Get(Ticket, String),
+    List { ticket: Ticket, prefix: String, after: String, limit: u32 },
+}
+
+impl Head {
+    /// A new head: lays over the applied state what the log holds beyond it.
+    pub(super) fn take_over<S: State>(log: &Log, data: &Data<S>) -> Head {
+        let mut pending = Pending::default();
+        for batch in log.after_seq(data.applied()) {
+            for entry in batch.entries().filter(|entry| entry.seq > data.applied()) {
+                pending.ordered(data, &entry, NO_CONN);
+            }
+        }
+        Head {
+            floor: log.last(),
+            builder: None,
+            pending,
+            waiting: VecDeque::new(),
+            answers: Vec::new(),
+        }
+    }
+
+    /// A new view: the front-end sends everything that is unanswered again.
+    pub(super) fn forget_waiting(&mut self) {
+        self.waiting.clear();
+        self.answers.clear();
+    }
+
+    fn answer(&mut self, ticket: Ticket, body: AnswerBody) {
+        self.answers.push(Answer { ticket, body });
+    }
+
+    fn wait(&mut self, seq: Seq, waiter: Waiter) {
+        let at = match self.waiting.back() {
+            Some((last, _)) if *last > seq => self.waiting.partition_point(|(of, _)| *of <= seq),
+            _ => self.waiting.len(),
+        };
+        self.waiting.insert(at, (seq, waiter));
+    }
+
+    /// An entry was applied: it is committed.
+    pub(super) fn on_applied<S: State>(&mut self, data: &Data<S>, entry: &Entry<'_>) {
+        self.pending.applied(entry);
+        while self.waiting.front().is_some_and(|(seq, _)| *seq <= entry.seq) {
+            let Some((seq, waiter)) = self.waiting.pop_front() else { return };
+            let (ticket, body) = match waiter {
+                Waiter::Write(ticket) => {
+                    assert_eq!(seq, entry.seq, "every entry answers its own waiters");
+                    match entry.effect {
+                        Effect::Write { decision, .. } => (ticket, data::answer_to(seq, decision)),
+                        Effect::Open { .. } => continue,
+                    }
+                }
+                Waiter::Open(ticket, token, uuid) => (ticket, opened(data, uuid, token)),
+                Waiter::Get(ticket, key) => (ticket, data.read(&key)),
+                Waiter::List { ticket, prefix, after, limit } => {
+                    (ticket, data.list(&prefix, &after, limit))
+                }
+            };
+            self.answer(ticket, body);
+        }
+    }
+}
+
+fn opened<S: State>(data: &Data<S>, uuid: SessionUuid, token: OpenToken) -> AnswerBody {
+    let session = data.sessions().named(uuid);
+    match session.and_then(|session| Some((session, data.sessions().get(session)?))) {
+        Some((session, open)) => AnswerBody::Opened { session, resumed: open.resumed(token) },
+        None => AnswerBody::NoSession,
+    }
+}
+
+/// Names a request for ever: an id that comes again with another hash is refused.
+fn request_hash(write: &Write) -> u64 {
+    let mut hasher = Xxh3::new();
+    let mut part = |bytes: &[u8]| {
+        hasher.update(&(bytes.len() as u64).to_le_bytes());
+        hasher.update(bytes);
+    };
+    match write {
+        Write::Set { key, value } => {
+            part(b"set");
+            part(key.as_bytes());
+            part(&value.0);
+        }
+        Write::TestSet { key, test, value } => {
+            part(if test.is_some() { b"testset" } else { b"testset absent" });
+            part(key.as_bytes());
+            part(test.as_ref().map_or(&[][..], |test| &test.0));
+            part(&value.0);
+        }
+        Write::Delete { key } => {
+            part(b"delete");
+            part(key.as_bytes());
+        }
+    }
+    hasher.digest()
+}
+
+impl<S: State> Replica<S> {
+    pub(super) fn on_requests(&mut self, requests: Vec<ChainRequest>) {
+        for ChainRequest { ticket, conn, op } in requests {
+            match op {
+                ChainOp::Get { key } => self.on_get(ticket, conn, key),
+                ChainOp::List { prefix, after, limit } => {
+                    let limit = limit.min(limits::LIST_ENTRIES_MAX);
+                    self.on_list(ticket, conn, prefix, after, limit);
+                }
+                ChainOp::Open { uuid, token } => self.on_open(ticket, uuid, token),
+                ChainOp::Write { session, request, write } => {
+                    self.on_write(ticket, conn, session, request, &write);
+                }
+            }
+        }
+    }
+
+    fn head_mut(&mut self) -> Option<(&mut Head, &Data<S>)> {
+        match &mut self.role {
+            Role::Member(member) => member.head.as_mut().map(|head| (head, &self.data)),
+            _ => None,
+        }
+    }
+
+    fn on_get(&mut self, ticket: Ticket, conn: ConnId, key: String) {
+        let Some((head, data)) = self.head_mut() else { return };
+        let own = head.pending.last_of(conn, &key).unwrap_or(Seq::ZERO);
+        let until = own.max(head.floor);
+        if until > data.applied() {
+            head.wait(until, Waiter::Get(ticket, key));
+        } else {
+            head.answer(ticket, data.read(&key));
+        }
+    }
+
+    fn on_list(&mut self, ticket: Ticket, conn: ConnId, prefix: String, after: String, limit: u32) {
+        let Some((head, data)) = self.head_mut() else { return };
+        let own = head.pending.last_of_prefix(conn, &prefix).unwrap_or(Seq::ZERO);
+        let until = own.max(head.floor);
+        if until > data.applied() {
+            head.wait(until, Waiter::List { ticket, prefix, after, limit });
+        } else {
+            head.answer(ticket, data.list(&prefix, &after, limit));
+        }
+    }
+
+    fn on_open(&mut self, ticket: Ticket, uuid: SessionUuid, token: OpenToken) {
+        let too_few = self.too_few_replicas();
+        let Some((head, data)) = self.head_mut() else { return };
+        match head.pending.session_named(data, uuid) {
+            Some(Named::Applied(_)) => head.answer(ticket, opened(data, uuid, token)),
+            Some(Named::Pending(session, _)) => {
+                head.wait(session.0, Waiter::Open(ticket, token, uuid));
+            }
+            None => {
+                if let Some(body) = too_few {
+                    return head.answer(ticket, body);
+                }
+                let evict = head.pending.to_evict(data, true, SessionSeq(Seq::ZERO));
+                let seq = self.order(&evict, Effect::Open { uuid, token }, NO_CONN);
+                if let Some((head, _)) = self.head_mut() {
+                    head.wait(seq, Waiter::Open(ticket, token, uuid));
+                }
+            }
+        }
+    }
+
+    fn on_write(
+        &mut self,
+        ticket: Ticket,
+        conn: ConnId,
+        session: SessionSeq,
+        request: RequestId,
+        write: &Write,
+    ) {
+        let too_few = self.too_few_replicas();
+        let hash = request_hash(write);
+        let Some((head, data)) = self.head_mut() else { return };
+        match head.pending.known(data, session, request) {
+            Known::New => {}
+            Known::NoSession => return head.answer(ticket, AnswerBody::NoSession),
+            Known::Forgotten => return head.answer(ticket, AnswerBody::Forgotten),
+            Known::Pending(known, seq) if known == hash => {
+                return head.wait(seq, Waiter::Write(ticket));
+            }
+            Known::Applied => {
+                let outcome = data.sessions().get(session).and_then(|s| s.outcome(request));
+                let body = match outcome {
+                    Some(outcome) if outcome.hash == hash => data::answer_again(outcome),
+                    _ => AnswerBody::IdReused,
+                };
+                return head.answer(ticket, body);
+            }
+            Known::Pending(..) => return head.answer(ticket, AnswerBody::IdReused),
+        }
+        if let Some(body) = too_few {
+            return head.answer(ticket, body);
+        }
+        let held = match write {
+            Write::Set { .. } => None,
+            Write::TestSet { key, .. } | Write::Delete { key } => head.pending.get(data, key),
+        };
+        let decision = match write {
+            Write::Set { key, value } => Decision::Set { key, value: &value.0 },
+            Write::TestSet { key, test, value } => {
+                let holds = match (test, &held) {
+                    (None, None) => true,
+                    (Some(test), Some(held)) => test.0 == held.value,
+                    _ => false,
+                };
+                match (&held, holds) {
+                    (_, true) => Decision::Swapped { key, value: &value.0 },
+                    (Some(held), false) => {
+                        Decision::NotSwapped { found: Some(&held.value), revision: held.revision }
+                    }
+                    (None, false) => Decision::NotSwapped { found: None, revision: Seq::ZERO },
+                }
+            }
+            Write::Delete { key } if held.is_some() => Decision::Deleted { key },
+            Write::Delete { .. } => Decision::NothingToDelete,
+        };
+        let evict = head.pending.to_evict(data, false, session);
+        let effect = Effect::Write { session, request, hash, decision };
+        let without_effect =
+            matches!(decision, Decision::NotSwapped { .. } | Decision::NothingToDelete);
+        let seq = self.order(&evict, effect, conn);
+        if let Some((head, _)) = self.head_mut() {
+            if without_effect {
+                head.pending.touched_without_effect(write.key(), conn);
+            }
+            head.wait(seq, Waiter::Write(ticket));
+        }
+    }
+
+    fn too_few_replicas(&self) -> Option<AnswerBody> {
+        let members = self.view().map_or(0, |view| view.members.len());
+        let members = u32::try_from(members).unwrap_or(u32::MAX);
+        let wanted = self.settings().min_replicas;
+        (members < wanted).then_some(AnswerBody::TooFewReplicas { members, wanted })
+    }
+
+    /// Gives an entry the next sequence number.
+    fn order(&mut self, evict: &[SessionSeq], effect: Effect<'_>, conn: ConnId) -> Seq {
+        let epoch = self.epoch();
+        let full = self.head_mut().is_some_and(|(head, _)| {
+            head.builder.as_ref().is_some_and(|b| b.bytes_len() > limits::CHAIN_BATCH_BYTES_TARGET)
+        });
+        if full {
+            self.seal_batch();
+        }
+        let first = self.log.last().next();
+        let Some((head, data)) = self.head_mut() else {
+            unreachable!("only a head orders");
+        };
+        let builder = head.builder.get_or_insert_with(|| BatchBuilder::new(epoch, first));
+        let seq = builder.next_seq();
+        builder.push(evict, &effect);
+        let entry = Entry { seq, evict: evict.to_vec(), effect };
+        head.pending.ordered(data, &entry, conn);
+        seq
+    }
+
+    /// Closes the batch that is being made: into the log, and down the chain.
+    pub(super) fn seal_batch(&mut self) {
+        let Some(builder) = self.head_mut().and_then(|(head, _)| head.builder.take()) else { return };
+        let batch: Batch = builder.finish();
+        self.append(batch.clone());
+        self.forward(&[batch]);
+    }
+
+    pub(super) fn flush_answers(&mut self) {
+        let epoch = self.epoch();
+        let Some((head, _)) = self.head_mut() else { return };
+        if head.answers.is_empty() {
+            return;
+        }
+        let mut frame = Vec::with_capacity(head.answers.len());
+        let mut bytes = 0;
+        for answer in std::mem::take(&mut head.answers) {
+            if bytes > ANSWERS_BYTES_TARGET {
+                let answers = std::mem::take(&mut frame);
+                bytes = 0;
+                self.tell_front_end(FromNode::Answers { epoch, answers });
+            }
+            bytes += answer_bytes(&answer.body);
+            frame.push(answer);
+        }
+        self.tell_front_end(FromNode::Answers { epoch, answers: frame });
+    }
+}
+
+fn answer_bytes(body: &AnswerBody) -> usize {
+    32 + match body {
+        AnswerBody::Value { value: Some(value), .. }
+        | AnswerBody::NotSwapped { found: Some(value), .. } => value.0.len(),
+        AnswerBody::List { entries, .. } => {
+            entries.iter().map(|entry| entry.key.len() + entry.value.0.len() + 16).sum()
+        }
+        _ => 0,
+    }
+}

@@ -1,0 +1,346 @@
+//! The link from the predecessor, or from the tail that this node learns from.
+//!
+//! A link is *settled* in an epoch once the predecessor has said, on this very link, where the two logs agree.
+//! Before that nothing from above is taken, nothing is vouched for, and the own successor is left alone.
+
+use super::effects::{JournalOp, LinkId, Message};
+use super::log::Log;
+use super::replica::{Replica, Role};
+use crate::storage::State;
+use kvservice_shared::chain::{Downstream, Incarnation, Run, SnapshotPart, Upstream};
+use kvservice_shared::codec::Batch;
+use kvservice_shared::ids::{Epoch, Seq};
+
+/// A member's upstream link.
+#[derive(Debug)]
+pub(super) struct Upline {
+    link: Option<LinkId>,
+    settled: bool,
+    heard_ms: u64,
+}
+
+impl Upline {
+    /// A head's: the front-end is its predecessor, there is nothing to settle.
+    pub(super) fn head() -> Upline {
+        Upline { link: None, settled: true, heard_ms: 0 }
+    }
+
+    pub(super) fn unsettled(now_ms: u64) -> Upline {
+        Upline { link: None, settled: false, heard_ms: now_ms }
+    }
+
+    pub(super) fn is_settled(&self) -> bool {
+        self.settled
+    }
+}
+
+/// What a learner keeps.
+#[derive(Debug)]
+pub(super) struct Learning {
+    link: LinkId,
+    settled: bool,
+    heard_ms: u64,
+    /// Bytes of snapshot parts taken in.
+    received_bytes: u64,
+    /// Where the last part of the snapshot was read: the state is complete once applied up to there.
+    complete_at: Option<Seq>,
+    said: Option<(Seq, bool)>,
+    said_bytes: u64,
+}
+
+impl<S: State> Replica<S> {
+    pub(super) fn on_downstream_message(&mut self, link: LinkId, from: Incarnation, message: Downstream) {
+        match message {
+            Downstream::Link { view, learner } => self.on_link(link, from, view, learner),
+            Downstream::Append { epoch, settle, committed, batches } => {
+                if self.hears(link, epoch) {
+                    self.on_append(settle, committed, batches);
+                }
+            }
+            Downstream::Snapshot { epoch, part } => {
+                if self.hears(link, epoch) {
+                    self.on_snapshot(part);
+                }
+            }
+            Downstream::Beat { epoch, committed } => {
+                if self.hears(link, epoch) && self.is_settled() {
+                    self.learn_committed(committed);
+                } else if epoch < self.epoch() {
+                    let epoch = self.epoch();
+                    self.send(Message::Up(link, Upstream::Stale { epoch }));
+                } else if epoch > self.epoch() {
+                    self.ask_view();
+                }
+            }
+        }
+    }
+
+    /// Whether this comes from whom this node follows, in its own epoch. Notes the sign of life.
+    fn hears(&mut self, link: LinkId, epoch: Epoch) -> bool {
+        if epoch != self.epoch() {
+            return false;
+        }
+        let now = self.clock_ms;
+        let heard = match &mut self.role {
+            Role::Member(member) if member.upline.link == Some(link) => &mut member.upline.heard_ms,
+            Role::Learner(learning) if learning.link == link => &mut learning.heard_ms,
+            _ => return false,
+        };
+        *heard = now;
+        true
+    }
+
+    fn is_settled(&self) -> bool {
+        match &self.role {
+            Role::Member(member) => member.upline.settled,
+            Role::Learner(learning) => learning.settled,
+            Role::Idle => false,
+        }
+    }
+
+    fn on_link(
+        &mut self,
+        link: LinkId,
+        from: Incarnation,
+        view: kvservice_shared::chain::View,
+        learner: bool,
+    ) {
+        if view.epoch < self.epoch() || self.is_fenced(view.epoch) {
+            let epoch = self.epoch();
+            return self.send(Message::Up(link, Upstream::Stale { epoch }));
+        }
+        let of = view.epoch;
+        if of > self.epoch() {
+            self.on_view(view);
+        }
+        if self.epoch() != of || self.out.halt.is_some() {
+            return;
+        }
+        let Some(view) = &self.meta.view else { return };
+        let predecessor = view.previous(self.config.id).map(|member| member.id);
+        let tail = view.tail().map(|member| member.id);
+        let member = view.position(self.config.id).is_some();
+        let now = self.clock_ms;
+        match &mut self.role {
+            Role::Member(membership) if !learner && predecessor == Some(from) => {
+                membership.upline.link = Some(link);
+                membership.upline.heard_ms = now;
+            }
+            Role::Idle | Role::Learner(_) if learner && !member && tail == Some(from) => {
+                self.role = Role::Learner(Learning {
+                    link,
+                    settled: false,
+                    heard_ms: now,
+                    received_bytes: 0,
+                    complete_at: None,
+                    said: None,
+                    said_bytes: 0,
+                });
+            }
+            _ => return,
+        }
+        let (epoch, log) = (of, self.boundaries());
+        self.send(Message::Up(link, Upstream::Have { epoch, log }));
+    }
+
+    fn on_append(&mut self, settle: Option<Seq>, committed: Seq, batches: Vec<Batch>) {
+        match settle {
+            Some(common) => {
+                if !self.settle(common) {
+                    return;
+                }
+            }
+            None if !self.is_settled() => return,
+            None => {}
+        }
+        let mut new = Vec::with_capacity(batches.len());
+        for batch in batches {
+            if self.log.follows(&batch) {
+                self.append(batch.clone());
+                new.push(batch);
+            } else if !self.log.holds(&batch) {
+                return self.fatal(format!(
+                    "the predecessor sent {batch:?} after {}@{}",
+                    self.log.last(),
+                    self.log.last_epoch()
+                ));
+            }
+        }
+        self.forward(&new);
+        self.learn_committed(committed);
+        self.recompute_stable();
+    }
+
+    /// The predecessor found where the logs agree: everything after it goes, the rest follows.
+    fn settle(&mut self, common: Seq) -> bool {
+        if common > self.log.last() {
+            self.fatal(format!("settled at {common}, past the log's end {}", self.log.last()));
+            return false;
+        }
+        if !self.cut(common) {
+            return false;
+        }
+        let first = match &mut self.role {
+            Role::Member(member) => !std::mem::replace(&mut member.upline.settled, true),
+            Role::Learner(learning) => {
+                learning.settled = true;
+                learning.said = None;
+                false
+            }
+            Role::Idle => false,
+        };
+        self.report_stable = true;
+        self.report_soon();
+        if first {
+            self.start_link();
+        }
+        true
+    }
+
+    fn learn_committed(&mut self, committed: Seq) {
+        self.commit(committed);
+        if let Role::Learner(learning) = &mut self.role
+            && learning.complete_at.is_some_and(|at| self.data.applied() >= at)
+        {
+            learning.complete_at = None;
+            self.data.end_snapshot();
+        }
+    }
+
+    fn on_snapshot(&mut self, part: SnapshotPart) {
+        if !matches!(self.role, Role::Learner(_)) {
+            return;
+        }
+        let begins = matches!(part, SnapshotPart::Begin { .. });
+        if !begins && !self.data.is_rolling() {
+            return;
+        }
+        let bytes = part_bytes(&part);
+        match part {
+            SnapshotPart::Begin { at, at_epoch, .. } => {
+                let base = Run { epoch: at_epoch, last: at };
+                self.log = Log::after(base);
+                self.out.journal.push(JournalOp::Reset { base });
+                self.data.begin_snapshot(at);
+                self.durable = at;
+                self.stable = Seq::ZERO;
+            }
+            SnapshotPart::Keys { after, through, entries } => {
+                self.data.replace_keys(after.as_deref(), through.as_deref(), &entries);
+            }
+            SnapshotPart::Sessions { after, through, sessions } => {
+                self.data.sessions_mut().replace(after, through, sessions);
+            }
+            SnapshotPart::Evicted { names } => {
+                for (by, place, uuid) in names {
+                    self.data.sessions_mut().remember_evicted(by, place, uuid);
+                }
+            }
+            SnapshotPart::End { at } => {
+                if let Role::Learner(learning) = &mut self.role {
+                    learning.complete_at = Some(at);
+                }
+                self.learn_committed(Seq::ZERO);
+            }
+        }
+        if let Role::Learner(learning) = &mut self.role {
+            learning.received_bytes = if begins { 0 } else { learning.received_bytes + bytes };
+        }
+    }
+
+    /// Says upwards what is stable here and behind; a learner, what it holds durably.
+    pub(super) fn say_stable(&mut self) {
+        let epoch = self.epoch();
+        let (durable, stable) = (self.durable, self.stable);
+        let complete = !self.data.is_rolling();
+        match &mut self.role {
+            Role::Member(member) => {
+                if let Some(link) = member.upline.link
+                    && member.upline.settled
+                    && self.report_stable
+                {
+                    self.report_stable = false;
+                    let message = Upstream::Stable { epoch, stable, complete };
+                    self.send(Message::Up(link, message));
+                }
+            }
+            Role::Learner(learning) => {
+                let link = learning.link;
+                let mut messages = Vec::new();
+                if learning.received_bytes != learning.said_bytes {
+                    learning.said_bytes = learning.received_bytes;
+                    messages.push(Upstream::Received { epoch, bytes: learning.received_bytes });
+                }
+                if learning.settled && learning.said != Some((durable, complete)) {
+                    learning.said = Some((durable, complete));
+                    messages.push(Upstream::Stable { epoch, stable: durable, complete });
+                }
+                for message in messages {
+                    self.send(Message::Up(link, message));
+                }
+            }
+            Role::Idle => {}
+        }
+    }
+
+    pub(super) fn beat_up(&mut self) {
+        let epoch = self.epoch();
+        let link = match &self.role {
+            Role::Member(member) => member.upline.link,
+            Role::Learner(learning) => Some(learning.link),
+            Role::Idle => None,
+        };
+        if let Some(link) = link {
+            self.send(Message::Up(link, Upstream::Beat { epoch }));
+        }
+    }
+
+    pub(super) fn on_predecessor_down(&mut self, link: LinkId) {
+        match &mut self.role {
+            Role::Member(member) if member.upline.link == Some(link) => {
+                // It settled what it settled: a member changes nothing by itself, it asks.
+                member.upline.link = None;
+                self.ask_view();
+            }
+            Role::Learner(learning) if learning.link == link => {
+                // Starts over from what it has, once it is assigned again.
+                self.role = Role::Idle;
+                self.ask_view();
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn check_upline_silence(&mut self) {
+        let (now, timeout) = (self.clock_ms, self.timeout_ms());
+        match &mut self.role {
+            Role::Member(member) if member.head.is_none() => {
+                if now - member.upline.heard_ms > timeout {
+                    self.ask_view();
+                }
+            }
+            Role::Learner(learning) if now - learning.heard_ms > 2 * timeout => {
+                let link = learning.link;
+                self.role = Role::Idle;
+                self.send(Message::CloseUp(link));
+                self.ask_view();
+            }
+            _ => {}
+        }
+    }
+}
+
+/// What a part counts for in flow control: both ends count alike.
+pub(super) fn part_bytes(part: &SnapshotPart) -> u64 {
+    let bytes = match part {
+        SnapshotPart::Begin { .. } | SnapshotPart::End { .. } => 0,
+        SnapshotPart::Keys { entries, .. } => {
+            entries.iter().map(|(key, value, _)| key.len() + value.0.len() + 16).sum()
+        }
+        SnapshotPart::Sessions { sessions, .. } => {
+            sessions.iter().map(|session| 64 + 64 * session.outcomes.len()).sum()
+        }
+        SnapshotPart::Evicted { names } => 28 * names.len(),
+    };
+    bytes as u64 + 64
+}

@@ -1,0 +1,124 @@
+//! The link to the front-end: over the network for a back-end, in memory for variation 1.
+
+use super::{LinkSender, NODE_PATH, Queue, Receive, dial, link, pump};
+use crate::runtime::Input;
+use kvservice_shared::chain::{FromNode, ToNode};
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// Answers that wait to be sent, in bytes: beyond that no more requests are read.
+const ANSWERS_BYTES_MAX: usize = 4 * 1024 * 1024;
+const RETRY_MIN: Duration = Duration::from_millis(10);
+const RETRY_MAX: Duration = Duration::from_millis(250);
+
+/// Where the front-end is.
+#[derive(Debug)]
+pub enum FrontEnd {
+    /// At this `HOST:PORT`.
+    At(String),
+    /// In this process.
+    Here {
+        /// What it says.
+        from: mpsc::UnboundedReceiver<ToNode>,
+        /// What is said to it.
+        to: mpsc::UnboundedSender<FromNode>,
+    },
+}
+
+/// The sending half.
+#[derive(Debug)]
+pub enum FrontEndSender {
+    /// Over the network.
+    Link(LinkSender),
+    /// In this process.
+    Here(mpsc::UnboundedSender<FromNode>),
+}
+
+impl FrontEndSender {
+    /// Hands a message over.
+    pub fn send(&self, message: FromNode) {
+        match self {
+            FrontEndSender::Link(link) => {
+                link.send(&message);
+            }
+            FrontEndSender::Here(to) => {
+                let _ = to.send(message);
+            }
+        }
+    }
+}
+
+/// Keeps the link until the inputs' receiver is gone.
+pub async fn keep_front_end(front_end: FrontEnd, inputs: mpsc::Sender<Input>) {
+    match front_end {
+        FrontEnd::At(address) => dial_for_ever(&address, inputs).await,
+        FrontEnd::Here { mut from, to } => {
+            let sender = FrontEndSender::Here(to);
+            if inputs.send(Input::FrontEndUp { generation: 1, sender }).await.is_err() {
+                return;
+            }
+            while let Some(message) = from.recv().await {
+                if inputs.send(Input::FromFrontEnd { generation: 1, message }).await.is_err() {
+                    return;
+                }
+            }
+            let _ = inputs.send(Input::FrontEndDown { generation: 1 }).await;
+        }
+    }
+}
+
+async fn dial_for_ever(address: &str, inputs: mpsc::Sender<Input>) {
+    let mut wait = RETRY_MIN;
+    let mut said = false;
+    for generation in 1.. {
+        let error = match dial(address, NODE_PATH).await {
+            Ok(socket) => {
+                tracing::info!(front_end = address, "connected to the front-end");
+                (wait, said) = (RETRY_MIN, false);
+                let (sender, link) = link();
+                let answers = sender.queue().clone();
+                let sender = FrontEndSender::Link(sender);
+                if inputs.send(Input::FrontEndUp { generation, sender }).await.is_err() {
+                    return;
+                }
+                let receive = FromFrontEnd { generation, answers, inputs: inputs.clone() };
+                let error = pump(socket, link, receive).await;
+                if inputs.send(Input::FrontEndDown { generation }).await.is_err() {
+                    return;
+                }
+                error
+            }
+            Err(error) => error,
+        };
+        if !std::mem::replace(&mut said, true) {
+            tracing::warn!(front_end = address, %error, "no link to the front-end; trying again");
+        }
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = inputs.closed() => return,
+        }
+        wait = (wait * 2).min(RETRY_MAX);
+    }
+}
+
+struct FromFrontEnd {
+    generation: u64,
+    answers: Queue,
+    inputs: mpsc::Sender<Input>,
+}
+
+impl Receive<ToNode> for FromFrontEnd {
+    async fn receive(&mut self, message: ToNode) -> bool {
+        let requests = matches!(message, ToNode::Requests { .. });
+        let generation = self.generation;
+        if self.inputs.send(Input::FromFrontEnd { generation, message }).await.is_err() {
+            return false;
+        }
+        if requests {
+            // A front-end that does not take its answers gets no more of them.
+            self.answers.below(ANSWERS_BYTES_MAX).await;
+        }
+        true
+    }
+}
+
