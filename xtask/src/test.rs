@@ -70,9 +70,11 @@ const fn full(
 
 const STEPS: [Step; 11] = [
     fast("fmt", "the code is formatted", |run| {
+        run.tools().cargo_component("fmt", "rustfmt")?;
         run.cargo("fmt --all --check")
     }),
     fast("clippy", "no warnings", |run| {
+        run.tools().cargo_component("clippy", "clippy")?;
         run.cargo("clippy --workspace --all-targets -- --deny warnings")
     }),
     fast(

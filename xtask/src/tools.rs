@@ -54,6 +54,25 @@ impl<'a> Toolbox<'a> {
         std::env::join_paths(dirs).unwrap_or(path)
     }
 
+    /// cargo's subcommand `name`, which is a component of the toolchain: `fmt` or `clippy`.
+    ///
+    /// # Errors
+    /// If it is missing and rustup cannot add it.
+    pub fn cargo_component(&self, name: &str, component: &str) -> Result<()> {
+        if Line::new("cargo")
+            .args([name, "--version"])
+            .output()
+            .is_some()
+        {
+            return Ok(());
+        }
+        if find_in_path("rustup").is_none() {
+            bail!("cargo {name} is missing: install it as you installed Rust");
+        }
+        let add = Line::new("rustup").words("component add").arg(component);
+        self.runner.run(&add.dir(&self.workspace.root))
+    }
+
     /// The standard library for wasm.
     ///
     /// # Errors

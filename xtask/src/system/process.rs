@@ -183,7 +183,11 @@ mod tests {
         process.tell_to_stop();
         process.wait_unless(|| false);
         assert!(!process.failed());
-        assert!(process.last_words().ends_with("drained"), "{:?}", process.last_words());
+        assert!(
+            process.last_words().ends_with("drained"),
+            "{:?}",
+            process.last_words()
+        );
     }
 
     #[test]
