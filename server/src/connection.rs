@@ -13,9 +13,11 @@
 //!   [`WRITE_BUFFER_BYTES`] is ever encoded and unsent; the rest waits as values, counted in bytes.
 //! - A client that takes nothing is cut off by [`crate::stall`], one that says nothing by `silence_timeout`.
 
-use crate::config::EdgeConfig;
+mod bounds;
+
 use crate::edge::{ConnReceiver, Edge, FromConn, ToConn};
 use crate::stall::StallGuard;
+use bounds::{Inbound, Silence, UnansweredBytes, Verdict};
 use bytes::Bytes;
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use kvservice_backend::shutdown::Shutdown;
@@ -30,7 +32,6 @@ use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
@@ -54,8 +55,6 @@ const WRITE_BUFFER_BYTES_MAX: usize = WRITE_BUFFER_BYTES
 /// Frames (pings, say) that are read while the client takes no bytes: each may leave a pong in tungstenite's
 /// buffer.
 const FRAMES_READ_WHILE_STALLED_MAX: usize = 64;
-/// Below this, a connection's hold on incoming bytes is not worth counting.
-const INBOUND_BYTES_COUNTED: usize = 64 * 1024;
 /// Longest reason in a close frame, in bytes.
 const CLOSE_REASON_BYTES_MAX: usize = 123;
 
@@ -350,7 +349,10 @@ impl<'a> Connection<'a> {
         }
         while self.may_read() {
             let read = Pin::new(&mut self.ws).poll_next(cx);
-            if let Err(closing) = self.inbound.count(self.ws.get_ref().bytes_read(), &read) {
+            if let Err(closing) = self
+                .inbound
+                .count(self.ws.get_ref().bytes_read(), read.is_ready())
+            {
                 self.closing = Some(closing);
                 break;
             }
@@ -401,10 +403,14 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Requests that may be passed on now.
+    /// Requests that may be passed on now. What was read before an end that nobody asked for is dropped: it
+    /// was never applied, and its client cannot be told either way.
     fn take_window(&mut self) -> Option<Vec<Request>> {
         if self.closing.is_some() || self.closed_by_client {
             self.backlog.clear();
+        }
+        if self.answers.queued_bytes() > self.edge.config.unsent_bytes_max {
+            return None;
         }
         let room = IN_FLIGHT_REQUESTS_MAX - self.in_flight;
         let count = self.backlog.len().min(room);
@@ -517,127 +523,4 @@ fn closing_after(error: &WsError) -> Option<Closing> {
         readable: false,
         ..Closing::new(code, reason)
     })
-}
-
-/// About how many bytes of requests are unanswered. Answers come in any order; they are taken for answers to
-/// the oldest frames, which is right for writes and soon right for all.
-#[derive(Default)]
-struct UnansweredBytes {
-    bytes: usize,
-    /// Of each frame, oldest first: answers that it still waits for, and its bytes.
-    frames: VecDeque<(usize, usize)>,
-}
-
-impl UnansweredBytes {
-    fn asked(&mut self, requests: usize, bytes: usize) {
-        if requests > 0 {
-            self.bytes += bytes;
-            self.frames.push_back((requests, bytes));
-        }
-    }
-
-    fn answered(&mut self) {
-        if let Some((requests, bytes)) = self.frames.front_mut() {
-            *requests -= 1;
-            if *requests == 0 {
-                self.bytes -= *bytes;
-                self.frames.pop_front();
-            }
-        }
-    }
-}
-
-/// What this connection holds of frames on their way in, counted with all others. tungstenite never gives
-/// back the buffer of the largest frame, so neither does this.
-struct Inbound<'a> {
-    edge: &'a Edge,
-    frame_ended_at: u64,
-    held: usize,
-}
-
-impl<'a> Inbound<'a> {
-    fn new(edge: &'a Edge, bytes_read: u64) -> Inbound<'a> {
-        Inbound {
-            edge,
-            frame_ended_at: bytes_read,
-            held: 0,
-        }
-    }
-
-    fn count(
-        &mut self,
-        bytes_read: u64,
-        read: &Poll<Option<Result<Message, WsError>>>,
-    ) -> Result<(), Closing> {
-        let partial = usize::try_from(bytes_read - self.frame_ended_at).unwrap_or(usize::MAX);
-        if read.is_ready() {
-            self.frame_ended_at = bytes_read;
-        }
-        if partial <= self.held.max(INBOUND_BYTES_COUNTED) {
-            return Ok(());
-        }
-        let more = partial - self.held;
-        self.held = partial;
-        let all = self.edge.inbound_bytes.fetch_add(more, Ordering::Relaxed) + more;
-        if all <= self.edge.config.inbound_bytes_max {
-            return Ok(());
-        }
-        let reason = "the server holds too many large frames: try again later";
-        Err(Closing {
-            readable: false,
-            ..Closing::new(CloseCode::Again, reason)
-        })
-    }
-}
-
-impl Drop for Inbound<'_> {
-    fn drop(&mut self) {
-        self.edge
-            .inbound_bytes
-            .fetch_sub(self.held, Ordering::Relaxed);
-    }
-}
-
-/// When the client was last heard. Any byte counts: a large frame may take its time.
-struct Silence {
-    heard: Instant,
-    bytes_read: u64,
-    pinged: Option<Instant>,
-}
-
-enum Verdict {
-    Wait(Instant),
-    Ping(Instant),
-    Gone,
-}
-
-impl Silence {
-    fn new(now: Instant, bytes_read: u64) -> Silence {
-        Silence {
-            heard: now,
-            bytes_read,
-            pinged: None,
-        }
-    }
-
-    fn heard_so_far(&mut self, bytes_read: u64) {
-        if bytes_read != self.bytes_read {
-            self.bytes_read = bytes_read;
-            self.heard = Instant::now();
-            self.pinged = None;
-        }
-    }
-
-    fn judge(&mut self, now: Instant, config: &EdgeConfig) -> Verdict {
-        let gone_at = self.heard + config.silence_timeout;
-        let ping_at = self.pinged.unwrap_or(self.heard) + config.ping_after;
-        if now >= gone_at {
-            Verdict::Gone
-        } else if now >= ping_at {
-            self.pinged = Some(now);
-            Verdict::Ping(gone_at.min(now + config.ping_after))
-        } else {
-            Verdict::Wait(gone_at.min(ping_at))
-        }
-    }
 }
