@@ -14,7 +14,7 @@ use std::time::SystemTime;
 use anyhow::{Context, Result};
 
 use crate::run::{Line, Runner};
-use crate::tools::{Toolbox, WASM};
+use crate::tools::Toolbox;
 use crate::workspace::{Profile, Workspace};
 
 /// What a browser loads, in bytes.
@@ -100,21 +100,21 @@ fn compile(workspace: &Workspace, runner: &Runner, dist: &Path) -> Result<()> {
     let trunk = tools.trunk()?;
     tools.wasm_bindgen()?;
     let wasm_opt = tools.wasm_opt();
-    // trunk is kept from downloading (`--offline`), since what it needs has just been found;
-    // so the crates that only wasm needs must be here before.
-    let fetch = Line::new("cargo").args(["fetch", "--target", WASM]);
-    if let Err(error) = runner.run(&fetch.dir(&workspace.root)) {
-        runner.say(&format!("trying with the crates that are here: {error:#}"));
-    }
+    // Only a release build calls wasm-opt, and it insists on it.
+    let mode = match wasm_opt {
+        Some(_) => "--release",
+        None => "--cargo-profile=web",
+    };
     let line = Line::new(trunk)
-        .words("build --offline --skip-version-check --cargo-profile web --dist")
+        .words("build --skip-version-check --dist")
         .arg(dist)
-        // Only a release build calls wasm-opt, and it insists on it.
-        .args(wasm_opt.is_some().then_some("--release"))
-        // trunk takes the variable for a flag of its own, and stumbles over its usual value.
+        .arg(mode)
+        // trunk takes this one for a flag of its own, and stumbles over its usual value.
         .env("NO_COLOR", "true")
+        // And its errors are for people, who know nothing of its insides.
+        .env("RUST_BACKTRACE", "0")
         .env("CARGO_TARGET_DIR", &workspace.target)
-        .env("PATH", tools.path())
+        .path(tools.path())
         .dir(workspace.root.join("web-client"));
     runner.run(&line).context("the page does not build")
 }

@@ -28,6 +28,8 @@ pub struct Line {
     program: OsString,
     args: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
+    /// Directories searched for programs before those of our own `PATH`.
+    path: Vec<PathBuf>,
     dir: Option<PathBuf>,
 }
 
@@ -38,6 +40,7 @@ impl Line {
             program: program.as_ref().into(),
             args: Vec::new(),
             env: Vec::new(),
+            path: Vec::new(),
             dir: None,
         }
     }
@@ -67,6 +70,13 @@ impl Line {
     #[must_use]
     pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.env.push((name.into(), value.as_ref().into()));
+        self
+    }
+
+    /// Puts `dirs` in front of `PATH`, for the programs that look for each other there.
+    #[must_use]
+    pub fn path(mut self, dirs: impl IntoIterator<Item = PathBuf>) -> Self {
+        self.path.extend(dirs);
         self
     }
 
@@ -101,6 +111,17 @@ impl Line {
         command.args(&self.args);
         for (name, value) in &self.env {
             command.env(name, value);
+        }
+        if !self.path.is_empty() {
+            let path = std::env::var_os("PATH").unwrap_or_default();
+            let dirs = self
+                .path
+                .iter()
+                .cloned()
+                .chain(std::env::split_paths(&path));
+            // Only a directory with a `:` in its name cannot be joined; then what is on our own
+            // PATH has to do.
+            command.env("PATH", std::env::join_paths(dirs).unwrap_or(path.clone()));
         }
         if let Some(dir) = &self.dir {
             command.current_dir(dir);
@@ -177,6 +198,13 @@ impl fmt::Display for Line {
         }
         for (name, value) in &self.env {
             write!(f, "{}={} ", name.to_string_lossy(), quote(value))?;
+        }
+        if !self.path.is_empty() {
+            self.path.iter().try_for_each(|dir| {
+                let before = if *dir == self.path[0] { "PATH=" } else { "" };
+                write!(f, "{before}{}:", quote(dir.as_os_str()))
+            })?;
+            write!(f, "$PATH ")?;
         }
         write!(f, "{}", quote(&self.program))?;
         self.args

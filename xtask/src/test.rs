@@ -249,7 +249,7 @@ fn wasm(run: &mut Run<'_>) -> Result<()> {
     let line = Line::new(tools.wasm_pack()?)
         .words("test --headless --chrome --mode no-install --chromedriver")
         .arg(browser.driver)
-        .env("PATH", tools.path())
+        .path(tools.path())
         .dir(run.workspace.root.join("shared"));
     run.here(&line)
 }

@@ -5,7 +5,6 @@
 //! checkout but rustup's list of targets. What only a system's package manager can install is
 //! asked for with the line to run.
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -44,14 +43,9 @@ impl<'a> Toolbox<'a> {
         Self { workspace, runner }
     }
 
-    /// `PATH` with the tools installed here in front, for the programs that look for each other.
-    pub fn path(&self) -> OsString {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let own = [self.bin_dir(), self.npm_dir().join("node_modules/.bin")];
-        let dirs = own.into_iter().chain(std::env::split_paths(&path));
-        // Only a directory with a `:` in its name cannot be joined; then the tools on the
-        // machine's own PATH have to do.
-        std::env::join_paths(dirs).unwrap_or(path)
+    /// Where tools are installed here; programs that look for each other need it on `PATH`.
+    pub fn path(&self) -> [PathBuf; 2] {
+        [self.bin_dir(), self.npm_dir().join("node_modules/.bin")]
     }
 
     /// cargo's subcommand `name`, which is a component of the toolchain: `fmt` or `clippy`.
@@ -249,8 +243,10 @@ impl<'a> Toolbox<'a> {
 
     /// The first `name` among the tools installed here and on `PATH` whose `--version` fits.
     fn find(&self, name: &str, fits: impl Fn(&str) -> bool) -> Option<PathBuf> {
-        let path = self.path();
-        std::env::split_paths(&path)
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        self.path()
+            .into_iter()
+            .chain(std::env::split_paths(&path))
             .map(|dir| dir.join(name))
             .filter(|file| file.is_file())
             .find(|file| {
