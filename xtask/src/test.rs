@@ -16,7 +16,7 @@ use crate::{example, page};
 /// Which steps to run, and how often.
 #[derive(clap::Args)]
 pub struct Options {
-    /// Run the tests on real processes this many times in a row
+    /// Run each test on real processes this many times in a row
     #[arg(long, value_name = "N", default_value_t = 1)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     repeat: u32,
@@ -35,8 +35,6 @@ struct Step {
     about: &'static str,
     /// Whether `--fast` leaves it in.
     fast: bool,
-    /// Whether `--repeat` repeats it.
-    repeats: bool,
     run: fn(&mut Run<'_>) -> Result<()>,
 }
 
@@ -49,7 +47,6 @@ const fn fast(
         name,
         about,
         fast: true,
-        repeats: false,
         run,
     }
 }
@@ -63,7 +60,6 @@ const fn full(
         name,
         about,
         fast: false,
-        repeats: false,
         run,
     }
 }
@@ -117,13 +113,7 @@ const STEPS: [Step; 11] = [
     full("build", "the binaries that the next steps run", |run| {
         run.cargo("build --bins")
     }),
-    Step {
-        name: "system",
-        about: "real processes and a real browser",
-        fast: false,
-        repeats: true,
-        run: system,
-    },
+    full("system", "real processes and a real browser", system),
     full(
         "python",
         "the client in another language, against a real chain",
@@ -138,6 +128,7 @@ const STEPS: [Step; 11] = [
 struct Run<'a> {
     workspace: &'a Workspace,
     runner: Runner,
+    repeat: u32,
     passed: u64,
     failed: u64,
 }
@@ -151,6 +142,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let mut run = Run {
         workspace,
         runner: Runner::Foreground,
+        repeat: options.repeat,
         passed: 0,
         failed: 0,
     };
@@ -163,41 +155,33 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     }
     let mut times = Vec::new();
     for (step, number) in steps.iter().zip(1..) {
-        let rounds = if step.repeats { options.repeat } else { 1 };
-        for round in 1..=rounds {
-            let of = if rounds > 1 {
-                format!(", {round} of {rounds}")
-            } else {
-                String::new()
-            };
-            println!(
-                "\n==> {number}/{} {}: {}{of}",
-                steps.len(),
+        println!(
+            "\n==> {number}/{} {}: {}",
+            steps.len(),
+            step.name,
+            step.about
+        );
+        let started = Instant::now();
+        let result = (step.run)(&mut run);
+        let took = started.elapsed();
+        times.push((step.name, took));
+        if let Err(error) = result {
+            println!("{}", summary(&times, &run));
+            bail!(
+                "{} failed after {}: {error:#}\nTo repeat this step:\n  \
+                 cargo xtask test --only {}",
                 step.name,
-                step.about
+                show_duration(took),
+                step.name,
             );
-            let started = Instant::now();
-            let result = (step.run)(&mut run);
-            let took = started.elapsed();
-            times.push((format!("{}{of}", step.name), took));
-            if let Err(error) = result {
-                println!("{}", summary(&times, &run));
-                bail!(
-                    "{} failed after {}: {error:#}\nTo repeat this step:\n  \
-                     cargo xtask test --only {}",
-                    step.name,
-                    show_duration(took),
-                    step.name,
-                );
-            }
-            println!("<== {} passed in {}", step.name, show_duration(took));
         }
+        println!("<== {} passed in {}", step.name, show_duration(took));
     }
     println!("{}", summary(&times, &run));
     Ok(())
 }
 
-fn summary(times: &[(String, Duration)], run: &Run<'_>) -> String {
+fn summary(times: &[(&str, Duration)], run: &Run<'_>) -> String {
     let mut text = String::from("\n");
     for (name, took) in times {
         text += &format!("  {name:<18} {:>12}\n", show_duration(*took));
@@ -260,6 +244,7 @@ fn system(run: &mut Run<'_>) -> Result<()> {
         .words("test --package kvservice-tests")
         .env("KVSERVICE_BIN_DIR", run.workspace.bin_dir(Profile::Debug))
         .env("KVSERVICE_WEB_DIR", run.workspace.web_dir(Profile::Debug))
+        .env("KVSERVICE_REPEAT", run.repeat.to_string())
         .env("CHROMEDRIVER", browser.driver)
         .env("CHROME", browser.browser);
     run.line(line)
