@@ -3,7 +3,10 @@
 
 use wasm_bindgen::JsCast;
 use wasm_bindgen::prelude::Closure;
-use web_sys::{Document, HtmlElement, Window, js_sys};
+use web_sys::{
+    Document, Element, FocusOptions, HtmlElement, HtmlTextAreaElement, ScrollIntoViewOptions,
+    ScrollLogicalPosition, Window, js_sys,
+};
 
 /// Where the chosen theme is kept. `boot.js` reads it before the first paint.
 const THEME_KEY: &str = "kvservice.theme";
@@ -130,11 +133,31 @@ impl Theme {
     }
 }
 
-/// Puts the keyboard's focus on the first element that the selector finds.
+/// Puts the keyboard's focus on the first element that the selector finds, and shows what it belongs to.
 pub fn focus(selector: &str) {
-    let found = document().query_selector(selector).ok().flatten();
-    if let Some(element) = found.and_then(|e| e.dyn_into::<HtmlElement>().ok()) {
-        let _ = element.focus();
+    let show = |element: &Element| {
+        let options = ScrollIntoViewOptions::new();
+        options.set_block(ScrollLogicalPosition::Nearest);
+        element.scroll_into_view_with_scroll_into_view_options(&options);
+    };
+    let find = |selector: &str| document().query_selector(selector).ok().flatten();
+    let Some(element) = find(selector) else {
+        return;
+    };
+    if let Some(area) = element.dyn_ref::<HtmlTextAreaElement>() {
+        // At its beginning: a browser would go to the end of a long value.
+        let _ = area.set_selection_range(0, 0);
+    }
+    if let Some(element) = element.dyn_ref::<HtmlElement>() {
+        let options = FocusOptions::new();
+        options.set_prevent_scroll(true);
+        let _ = element.focus_with_options(&options);
+    }
+    let form = element.closest("form").ok().flatten();
+    show(form.as_ref().unwrap_or(&element));
+    // The list gave room to the editor: the row that is open stays in sight.
+    if let Some(row) = find(".list tr.open") {
+        show(&row);
     }
 }
 

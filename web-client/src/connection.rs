@@ -20,6 +20,9 @@ const REQUEST_TIMEOUT_MS: u64 = 10_000;
 /// A socket that is silent for so long though an answer is due is given up, in milliseconds.
 const SILENCE_TIMEOUT_MS: u64 = 6_000;
 
+/// What a browser reports where the server sent no close code: none in its frame, and no frame.
+const NO_CODE: [u16; 2] = [1005, 1006];
+
 /// Something a socket reports.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Signal {
@@ -103,7 +106,8 @@ impl Connection {
             SignalKind::Other => self.session.heard(now_ms),
             SignalKind::Closed { code, reason } => {
                 self.socket = None;
-                self.session.disconnected(Some(code), &reason, now_ms);
+                let code = (!NO_CODE.contains(&code)).then_some(code);
+                self.session.disconnected(code, &reason, now_ms);
             }
         }
         self.pump(now_ms);

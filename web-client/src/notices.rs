@@ -51,16 +51,12 @@ pub fn notices(state: &State, now_ms: u64) -> Vec<Notice> {
 
 fn connection(state: &State, now_ms: u64) -> Option<Notice> {
     let connection = &state.connection;
-    let last_known = match state.picture_age_ms(now_ms) {
-        Some(ms) => format!(" The picture below is {} old.", text::age(ms)),
-        None => String::new(),
-    };
     if let Some(silent) = connection.silent_ms(now_ms) {
         return Some(Notice {
             name: "silent",
             urgency: Urgency::Warn,
             title: format!("No answer for {}.", text::age(silent)),
-            text: format!("The connection is open, but nothing comes.{last_known}"),
+            text: "The connection is open, but nothing comes.".to_owned(),
             command: None,
         });
     }
@@ -109,7 +105,7 @@ fn connection(state: &State, now_ms: u64) -> Option<Notice> {
             "You closed it at the prompt.".to_owned(),
         ),
     };
-    let text = format!("{}{last_known}", text.trim());
+    let text = text.trim().to_owned();
     Some(Notice {
         name: "connection",
         urgency,

@@ -45,6 +45,16 @@ pub fn age(ms: u64) -> String {
     }
 }
 
+/// `4 s ago`; less than a second is `a moment ago`.
+#[must_use]
+pub fn ago(ms: u64) -> String {
+    if ms < 1000 {
+        "a moment ago".to_owned()
+    } else {
+        format!("{} ago", age(ms))
+    }
+}
+
 /// What something took: `38 ms`, `1.2 s`.
 #[must_use]
 pub fn took(ms: u64) -> String {
@@ -181,7 +191,7 @@ pub fn sentence(text: &str) -> String {
 }
 
 /// The start of a value for a table cell: one line, at most `max` characters, control characters
-/// shown as pictures of themselves; bytes that are no text as hex.
+/// shown as signs; bytes that are no text as hex.
 #[must_use]
 pub fn preview(value: &Value, max: usize) -> String {
     // Four bytes a character at most, and one to see whether more follows.
@@ -218,12 +228,13 @@ pub fn preview(value: &Value, max: usize) -> String {
     out
 }
 
-/// Control characters as the pictures that Unicode has for them.
+/// Line ends and tabs as signs; other control characters as the sign for what cannot be shown.
 fn visible(c: char) -> char {
     match c {
-        '\0'..='\x1f' => char::from_u32(0x2400 + c as u32).unwrap_or('\u{fffd}'),
-        '\x7f' => '\u{2421}',
-        _ => c,
+        '\n' => '↵',
+        '\t' => '→',
+        c if c.is_control() => '\u{fffd}',
+        c => c,
     }
 }
 
@@ -338,7 +349,7 @@ mod tests {
     #[test]
     fn previews_are_one_short_line() {
         assert_eq!(preview(&Value::from("red"), 10), "red");
-        assert_eq!(preview(&Value::from("a\nb\tc"), 10), "a␊b␉c");
+        assert_eq!(preview(&Value::from("a\nb\tc"), 10), "a↵b→c");
         assert_eq!(preview(&Value::from("0123456789ab"), 10), "0123456789…");
         assert_eq!(
             preview(&Value::from(vec![0xff, 0x00, 0x41]), 12),

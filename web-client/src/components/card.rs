@@ -104,10 +104,10 @@ pub fn MemberCard(props: &MemberProps) -> Html {
     };
     let role_shown = if here.is_some() { "gone" } else { role };
     let lag = props.top.saturating_sub(member.committed.0);
-    let lag = if lag == 0 {
-        "up to date".to_owned()
-    } else {
-        format!("{} behind", text::count(lag))
+    let lag = match lag {
+        _ if here.is_some() => String::new(),
+        0 => "up to date".to_owned(),
+        lag => format!("{} behind", text::count(lag)),
     };
     let committed = text::count(member.committed.0);
     let storage = text::storage(member.storage);

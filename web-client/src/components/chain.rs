@@ -37,7 +37,7 @@ pub fn Chain(props: &Props) -> Html {
                     { draw(picture, width, &props.host, props.stale.is_some()) }
                 }
                 if let Some(age) = &props.stale {
-                    <p class="age" data-testid="stale">{ "as it was " }{ age }{ " ago" }</p>
+                    <p class="age" data-testid="stale">{ "as it was " }{ age }</p>
                 }
             </div>
             if let Some(status) = &picture.status {

@@ -137,10 +137,6 @@ fn value(
         let area: HtmlTextAreaElement = event.target_unchecked_into();
         Event::Keys(KeysAction::Value(area.value()))
     });
-    let on_base64 = on_event.reform(|event: DomEvent| {
-        let input: HtmlInputElement = event.target_unchecked_into();
-        Event::Keys(KeysAction::Base64(input.checked()))
-    });
     let dump = editor
         .stored()
         .filter(|_| editor.draft.base64 && !editor.draft.dirty);
@@ -160,7 +156,7 @@ fn value(
                 value={editor.draft.text.clone()}
                 {oninput}
                 readonly={editor.draft.cut || editor.is_busy()}
-                rows="4"
+                rows="3"
                 spellcheck="false"
                 autocapitalize="off"
                 data-focus="editor"
@@ -177,16 +173,6 @@ fn value(
                         { "Show and edit it whole" }
                     </button>
                 </p>
-            } else {
-                <label class="check">
-                    <input
-                        type="checkbox"
-                        checked={editor.draft.base64}
-                        onchange={on_base64}
-                        data-testid="base64"
-                    />
-                    { "as base64" }
-                </label>
             }
         </>
     }
@@ -271,6 +257,10 @@ fn foot(props: &Props, act: &impl Fn(KeysAction) -> Callback<MouseEvent>) -> Htm
         let input: HtmlInputElement = event.target_unchecked_into();
         Event::Keys(KeysAction::Guard(input.checked()))
     });
+    let on_base64 = props.on_event.reform(|event: DomEvent| {
+        let input: HtmlInputElement = event.target_unchecked_into();
+        Event::Keys(KeysAction::Base64(input.checked()))
+    });
     let saving = editor.stage == Stage::Saving;
     let exists = !editor.is_new() && editor.stored().is_some();
     let guard = if exists {
@@ -299,6 +289,16 @@ fn foot(props: &Props, act: &impl Fn(KeysAction) -> Callback<MouseEvent>) -> Htm
                         data-testid="guard"
                     />
                     { guard }
+                </label>
+                <label class="check">
+                    <input
+                        type="checkbox"
+                        checked={editor.draft.base64}
+                        disabled={editor.draft.cut}
+                        onchange={on_base64}
+                        data-testid="base64"
+                    />
+                    { "as base64" }
                 </label>
                 <span class="push"></span>
                 if exists {

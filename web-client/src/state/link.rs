@@ -5,6 +5,9 @@ use crate::text;
 /// After this long without an answer to a question the page calls the server silent, in milliseconds.
 pub const SILENT_AFTER_MS: u64 = 1_500;
 
+/// Answers that the latency is the median of.
+const ROUND_TRIPS: usize = 5;
+
 /// How the connection stands. The page's own words for the session's states.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Link {
@@ -44,8 +47,8 @@ pub struct Connection {
     pub heard_ms: Option<u64>,
     /// When the oldest question without an answer was asked.
     pub asked_ms: Option<u64>,
-    /// How long the last `status` took there and back, in milliseconds.
-    pub round_trip_ms: Option<u64>,
+    /// How long the last few `status` took there and back, in milliseconds; latest last.
+    round_trips_ms: Vec<u64>,
     /// Whether it was ever live.
     pub was_live: bool,
 }
@@ -67,7 +70,7 @@ impl Default for Connection {
             link: Link::Connecting { attempt: 1 },
             heard_ms: None,
             asked_ms: None,
-            round_trip_ms: None,
+            round_trips_ms: Vec::new(),
             was_live: false,
         }
     }
@@ -78,6 +81,28 @@ impl Connection {
     #[must_use]
     pub fn is_live(&self) -> bool {
         self.link == Link::Live
+    }
+
+    /// A question was answered after so long.
+    pub fn answered_in(&mut self, ms: u64) {
+        if self.round_trips_ms.len() == ROUND_TRIPS {
+            self.round_trips_ms.remove(0);
+        }
+        self.round_trips_ms.push(ms);
+    }
+
+    /// The connection is another one: what the last one took says nothing of it.
+    pub fn forget_round_trips(&mut self) {
+        self.round_trips_ms.clear();
+    }
+
+    /// How quick the connection is, in milliseconds: the median of the last few, so that one slow
+    /// answer does not make the number jump.
+    #[must_use]
+    pub fn round_trip_ms(&self) -> Option<u64> {
+        let mut sorted = self.round_trips_ms.clone();
+        sorted.sort_unstable();
+        sorted.get(sorted.len() / 2).copied()
     }
 
     /// For how long the server has left a question unanswered, once that is worth saying.
@@ -126,7 +151,7 @@ impl Connection {
             }
             Link::Greeting { refusal: None } => "opening the session".to_owned(),
             Link::Greeting { refusal: Some(_) } => "connected, not served".to_owned(),
-            Link::Live => match self.round_trip_ms {
+            Link::Live => match self.round_trip_ms() {
                 None => "live".to_owned(),
                 Some(0) => "live · < 1 ms".to_owned(),
                 Some(ms) => format!("live · {}", text::took(ms)),
@@ -237,7 +262,9 @@ mod tests {
     #[test]
     fn the_words_are_those_of_the_design() {
         let mut c = live();
-        c.round_trip_ms = Some(2);
+        for ms in [2, 40, 1, 3, 2] {
+            c.answered_in(ms);
+        }
         assert_eq!(c.words(0), "live · 2 ms");
         assert_eq!(c.blocks_editing(), None);
         c.link = Link::Waiting {

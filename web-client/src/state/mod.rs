@@ -8,6 +8,8 @@
 //! - An answer that somebody no longer waits for changes nothing.
 
 pub mod editor;
+#[cfg(test)]
+pub(crate) mod fixture;
 pub mod keys;
 pub mod link;
 pub mod picture;
@@ -219,7 +221,7 @@ impl State {
             self.next_poll_ms = now_ms;
             Rc::make_mut(&mut self.keys).refresh(now_ms);
         } else if was_live {
-            self.connection.round_trip_ms = None;
+            self.connection.forget_round_trips();
             self.announcement = match self.connection.link {
                 Link::Closed => "Connection closed.".to_owned(),
                 Link::TakenOver => "Another window took the session over.".to_owned(),
@@ -240,7 +242,7 @@ impl State {
             Purpose::Status { sent_ms } => {
                 self.polling = false;
                 if let Ok(Reply::Status(status)) = result {
-                    self.connection.round_trip_ms = Some(now_ms.saturating_sub(sent_ms));
+                    self.connection.answered_in(now_ms.saturating_sub(sent_ms));
                     let change = Rc::make_mut(&mut self.picture).update(*status, now_ms);
                     if change.lively {
                         self.lively_until_ms = now_ms + LIVELY_MS;
