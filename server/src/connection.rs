@@ -492,8 +492,12 @@ impl<'a> Connection<'a> {
         };
         let farewell = async {
             self.ws.close(Some(frame)).await?;
-            if readable {
-                while let Some(Ok(_)) = self.ws.next().await {}
+            while readable {
+                match self.ws.next().await {
+                    Some(Ok(Message::Close(_))) => return Ok(()),
+                    Some(Ok(_)) => {}
+                    Some(Err(_)) | None => break,
+                }
             }
             // To drop a socket with unread bytes resets it, and the client may lose the close frame.
             let io = self.ws.get_mut();

@@ -232,13 +232,14 @@ impl<S: State> Replica<S> {
     }
 
     fn register(&mut self) {
+        let bound = self.has_data();
         let register = Register {
-            cluster: self.meta.cluster,
+            cluster: self.meta.cluster.filter(|_| bound),
             id: self.config.id,
             address: self.config.address.clone(),
             storage: self.config.storage,
             term: self.meta.term,
-            view: self.meta.view.clone(),
+            view: self.meta.view.clone().filter(|_| bound),
             offer: self.meta.offer,
             log: self.boundaries(),
         };
@@ -250,6 +251,13 @@ impl<S: State> Replica<S> {
         }
     }
 
+    /// Whether this node holds anything of a cluster: entries, or a place in its view.
+    fn has_data(&self) -> bool {
+        let node = self.config.id.node;
+        self.log.last() > Seq::ZERO
+            || self.meta.view.as_ref().is_some_and(|view| view.position_of_node(node).is_some())
+    }
+
     /// The log's boundaries as others may rely on them: an unfinished snapshot counts for nothing.
     pub(super) fn boundaries(&self) -> Boundaries {
         if self.data.is_rolling() { Boundaries::default() } else { self.log.boundaries() }
@@ -258,14 +266,21 @@ impl<S: State> Replica<S> {
     fn on_front_end(&mut self, message: ToNode) {
         match message {
             ToNode::Welcome { cluster, .. } => match self.meta.cluster {
+                Some(mine) if mine == cluster => {}
                 None => {
                     self.meta.cluster = Some(cluster);
                     self.out.meta = Some(self.meta.clone());
                 }
-                Some(mine) if mine != cluster => {
+                // It waited to join a cluster that was given up since, and holds nothing of it.
+                Some(_) if !self.has_data() => {
+                    self.meta = Meta { cluster: Some(cluster), ..Meta::default() };
+                    self.out.meta = Some(self.meta.clone());
+                    self.role = Role::Idle;
+                    self.set_links();
+                }
+                Some(mine) => {
                     self.fatal(format!("this node has data of cluster {mine}, the front-end is {cluster}'s"));
                 }
-                Some(_) => {}
             },
             ToNode::Refused(refusal) => {
                 self.fatal(format!("the front-end refuses this node: {refusal:?}"));

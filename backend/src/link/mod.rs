@@ -22,7 +22,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 
 /// The path of a node's link to the front-end.
@@ -33,6 +34,8 @@ pub const PEER_PATH: &str = "/v1/chain/peer";
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// After the last frame was handed over, a closing link has this long to send it.
 const LINGER: Duration = Duration::from_secs(1);
+/// A close frame holds this much text.
+const CLOSE_REASON_BYTES_MAX: usize = 123;
 /// Frames handed to the socket before it is flushed.
 const FRAMES_PER_FLUSH: usize = 64;
 
@@ -225,6 +228,9 @@ where
         match stream.next().await {
             Some(Ok(Message::Binary(frame))) => return Ok(M::decode(frame)?),
             Some(Ok(Message::Text(_))) => return Err(LinkError::Text),
+            Some(Ok(Message::Close(Some(close)))) if !close.reason.is_empty() => {
+                return Err(LinkError::Refused(close.reason.to_string()));
+            }
             Some(Ok(Message::Close(_))) | None => return Err(LinkError::Closed),
             Some(Ok(_)) => {}
             Some(Err(error)) => return Err(error.into()),
@@ -281,6 +287,23 @@ pub async fn send_first<M: ChainMessage>(
     message: &M,
 ) -> Result<(), LinkError> {
     Ok(socket.send(Message::Binary(message.encode())).await?)
+}
+
+/// Closes a link before its pump runs, and says why: in words, because a peer of another version
+/// understands nothing else.
+pub async fn close_with_reason(socket: &mut WebSocketStream<TcpStream>, reason: &str) {
+    let mut end = reason.len().min(CLOSE_REASON_BYTES_MAX);
+    while !reason.is_char_boundary(end) {
+        end -= 1;
+    }
+    let frame = CloseFrame { code: CloseCode::Policy, reason: reason[..end].into() };
+    let close = async {
+        socket.close(Some(frame)).await?;
+        // The other end closes in turn; what it still sends does not matter.
+        while let Some(Ok(_)) = socket.next().await {}
+        Ok::<(), WsError>(())
+    };
+    let _ = tokio::time::timeout(LINGER, close).await;
 }
 
 /// Receives one message before a link's pump runs.

@@ -15,7 +15,7 @@ pub(super) fn policy(html: &str) -> String {
     policy.push_str("; style-src 'self'");
     push_hashes(&mut policy, html, "style");
     policy.push_str(
-        "; style-src-attr 'unsafe-inline'; img-src 'self' data:; font-src 'self'; connect-src 'self'; \
+        "; img-src 'self' data:; font-src 'self'; connect-src 'self'; \
          manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     );
     policy

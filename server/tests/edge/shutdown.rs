@@ -18,6 +18,7 @@ async fn what_is_in_flight_is_answered_and_then_all_are_closed_with_1001() {
 
     rig.stop.stop();
     assert_eq!(close_frame(&mut idle).await.0, 1001);
+    drop(idle);
     assert_ne!(closed(&mut gateway).await, busy_conn);
     assert!(
         TcpStream::connect(rig.addr).await.is_err(),
@@ -28,6 +29,7 @@ async fn what_is_in_flight_is_answered_and_then_all_are_closed_with_1001() {
     assert!(to.send(ToConn::Responses(vec![got(&asked[0], "answered")])));
     assert!(receive(&mut busy).await.contains("answered"));
     assert_eq!(close_frame(&mut busy).await.0, 1001);
+    drop(busy);
     assert_eq!(closed(&mut gateway).await, busy_conn);
     soon("serve to return", rig.served).await.unwrap();
     assert!(gateway.try_recv().is_err(), "nothing came after");
@@ -48,6 +50,7 @@ async fn an_answer_that_never_comes_is_waited_for_but_not_for_ever() {
     let (code, reason) = close_frame(&mut ws).await;
     assert_eq!(code, 1001);
     assert!(reason.contains("unknown outcome"), "{reason}");
+    drop(ws);
     soon("serve to return", rig.served).await.unwrap();
 }
 

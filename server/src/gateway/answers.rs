@@ -1,0 +1,86 @@
+//! From the head's words to the client's.
+
+use kvservice_shared::api::{ApiError, ErrorCode, Outcome, Reply, Response, Value};
+use kvservice_shared::chain::{AnswerBody, ChainOp, Write};
+use kvservice_shared::ids::RequestId;
+
+/// The response to a request, given the head's answer. `full`: clients do not take their answers, and what a
+/// read brought is not kept.
+pub(super) fn response(id: RequestId, op: &ChainOp, body: AnswerBody, full: bool) -> Response {
+    let result = if full && matches!(op, ChainOp::Get { .. } | ChainOp::List { .. }) {
+        Err(error(
+            ErrorCode::Busy,
+            "clients do not take their answers fast enough: the server holds as many as it may",
+            Outcome::NotApplied,
+        ))
+    } else {
+        reply(op, body)
+    };
+    Response { id: Some(id), result }
+}
+
+fn reply(op: &ChainOp, body: AnswerBody) -> Result<Reply, ApiError> {
+    Ok(match (body, op) {
+        (AnswerBody::Value { value, revision }, _) => Reply::Get { value, revision },
+        (AnswerBody::Set { revision }, op) => Reply::Set { value: written(op)?, revision },
+        (AnswerBody::Swapped { revision }, op) => {
+            Reply::TestSet { swapped: true, value: Some(written(op)?), revision }
+        }
+        (AnswerBody::NotSwapped { found, revision }, _) => {
+            Reply::TestSet { swapped: false, value: found, revision }
+        }
+        (AnswerBody::Deleted { revision }, _) => {
+            Reply::Delete { deleted: revision.is_some(), revision: revision.unwrap_or_default() }
+        }
+        (AnswerBody::List { entries, more }, _) => Reply::List { entries, more },
+        (AnswerBody::Forgotten, _) => {
+            return Err(error(
+                ErrorCode::TooOld,
+                "this id is at or below the highest whose outcome was forgotten: whether it was applied is \
+                 not known any more",
+                Outcome::Unknown,
+            ));
+        }
+        (AnswerBody::NoSession, _) => {
+            return Err(error(
+                ErrorCode::TooOld,
+                "the session is not known any more: this attempt was not applied, of earlier ones nothing \
+                 is known",
+                Outcome::Unknown,
+            ));
+        }
+        (AnswerBody::IdReused, _) => {
+            return Err(error(
+                ErrorCode::BadRequest,
+                "this id was used before in this session, for another request",
+                Outcome::NotApplied,
+            ));
+        }
+        (AnswerBody::TooFewReplicas { members, wanted }, _) => {
+            return Err(error(ErrorCode::Unavailable, too_few(members, wanted), Outcome::NotApplied));
+        }
+        (AnswerBody::Opened { .. }, _) => return Err(bug()),
+    })
+}
+
+/// What a write wrote: the head does not send it back.
+fn written(op: &ChainOp) -> Result<Value, ApiError> {
+    match op {
+        ChainOp::Write { write: Write::Set { value, .. } | Write::TestSet { value, .. }, .. } => {
+            Ok(value.clone())
+        }
+        _ => Err(bug()),
+    }
+}
+
+pub(super) fn too_few(members: u32, wanted: u32) -> String {
+    format!("{members} of at least {wanted} replicas (--min-replicas): writes wait for more nodes")
+}
+
+fn bug() -> ApiError {
+    error(ErrorCode::Internal, "the head's answer does not fit the request", Outcome::Unknown)
+}
+
+fn error(code: ErrorCode, message: impl Into<String>, outcome: Outcome) -> ApiError {
+    ApiError { code, message: message.into(), outcome }
+}
