@@ -492,11 +492,11 @@ impl<'a> Connection<'a> {
         };
         let farewell = async {
             self.ws.close(Some(frame)).await?;
-            while readable {
-                match self.ws.next().await {
-                    Some(Ok(Message::Close(_))) => return Ok(()),
-                    Some(Ok(_)) => {}
-                    Some(Err(_)) | None => break,
+            if readable {
+                while let Some(Ok(message)) = self.ws.next().await {
+                    if message.is_close() {
+                        return Ok(());
+                    }
                 }
             }
             // To drop a socket with unread bytes resets it, and the client may lose the close frame.
