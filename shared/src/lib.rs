@@ -1,8 +1,8 @@
 //! What both ends of a wire must agree on.
 //!
-//! This crate is compiled natively for the front-end, the chain nodes and the terminal client, and to
-//! wasm32 for the browser. It knows no socket, clock, thread, random source or async runtime: every
-//! module is plain data, a codec, or a pure state machine.
+//! This crate is compiled natively for the front-end, the chain nodes and the terminal client, and
+//! to wasm32 for the browser. It knows no socket, clock, thread, random source or async runtime:
+//! every module is plain data, a codec, or a pure state machine.
 //!
 //! | module | holds |
 //! | --- | --- |
@@ -21,3 +21,7 @@ pub mod command;
 pub mod ids;
 pub mod limits;
 pub mod session;
+
+// `wasm-pack test` runs the same tests in a browser.
+#[cfg(all(test, target_arch = "wasm32"))]
+wasm_bindgen_test::wasm_bindgen_test_configure!(run_in_browser);
