@@ -26,6 +26,7 @@ pub use write::{requests_to_json, responses_to_json};
 use super::Value;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use serde::de::{Error, MapAccess, Unexpected, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -33,6 +34,10 @@ use std::fmt;
 
 impl Serialize for Value {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if !serializer.is_human_readable() {
+            // Between nodes: the bytes as they are.
+            return serializer.serialize_bytes(&self.0);
+        }
         match self.as_str() {
             Some(text) => serializer.serialize_str(text),
             None => {
@@ -46,6 +51,9 @@ impl Serialize for Value {
 
 impl<'de> Deserialize<'de> for Value {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
+        if !deserializer.is_human_readable() {
+            return Bytes::deserialize(deserializer).map(Value);
+        }
         deserializer.deserialize_any(ValueVisitor)
     }
 }
