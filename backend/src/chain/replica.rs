@@ -24,6 +24,8 @@ use std::collections::BTreeSet;
 
 /// Heartbeats in one failure time-out.
 const BEATS_PER_TIMEOUT: u64 = 8;
+/// Reports of progress between heartbeats are at least this far apart.
+const REPORT_MS_MIN: u64 = 20;
 /// One tick counts as at most this much observed time: a process that was paused suspects nobody for it.
 const TICK_MS_MAX: u64 = 50;
 
@@ -89,6 +91,8 @@ pub struct Replica<S> {
     last_beat_ms: u64,
     last_ask_ms: u64,
     report: bool,
+    /// When the last report was made, and the durable and applied points in it.
+    reported: (u64, (Seq, Seq)),
 }
 
 impl<S: State> Replica<S> {
@@ -113,6 +117,7 @@ impl<S: State> Replica<S> {
             last_beat_ms: 0,
             last_ask_ms: 0,
             report: false,
+            reported: (0, (Seq::ZERO, Seq::ZERO)),
         }
     }
 
@@ -225,6 +230,7 @@ impl<S: State> Replica<S> {
         self.flush_answers();
         if std::mem::take(&mut self.report) {
             let report = self.make_report();
+            self.reported = (self.clock_ms, (report.durable, report.applied));
             self.tell_front_end(FromNode::Report(report));
         }
         self.trim_log();
@@ -537,6 +543,10 @@ impl<S: State> Replica<S> {
             self.beat();
         } else {
             self.announce_committed();
+            let points = (self.durable, self.data.applied());
+            if points != self.reported.1 && self.clock_ms - self.reported.0 >= REPORT_MS_MIN {
+                self.report_soon();
+            }
         }
     }
 
