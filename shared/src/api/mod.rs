@@ -5,6 +5,8 @@
 //! name; a client ignores what it does not know in a response: that is how version 1 grows.
 
 pub mod json;
+#[cfg(feature = "schema")]
+pub mod schema;
 mod status;
 
 pub use status::{

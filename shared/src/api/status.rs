@@ -150,7 +150,7 @@ pub struct ChainEvent {
     /// To whom.
     pub to: Option<String>,
     /// For a repair, from the failure noticed to writes flowing again, in milliseconds; for a join,
-    /// from the assignment to membership. `None` until it is over.
+    /// from the assignment to membership. `None` (null) until it is over.
     pub took_ms: Option<u64>,
 }
 

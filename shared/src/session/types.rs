@@ -3,7 +3,7 @@
 use crate::api::{ApiError, Limits, Reply};
 use crate::ids::{RequestId, SessionUuid};
 
-/// What a [`Session`] is told once.
+/// What a [`Session`](super::Session) is told once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionConfig {
     /// The session's name: random, new for every process that has its own requests.
