@@ -122,7 +122,7 @@ async fn serve_node(id: NodeLink, stream: TcpStream, inputs: mpsc::Sender<NodeIn
             return LinkError::Closed;
         }
     }
-    let error = pump(socket, pumped, FromLink { id, inputs: inputs.clone() }).await;
+    let error = pump(socket, pumped, FromLink { id, inputs: inputs.clone() }, None).await;
     let _ = inputs.send(NodeInput::Down { link: id }).await;
     error
 }

@@ -9,7 +9,7 @@ use crate::edge::{ConnSender, Edge, FromConn, Health, ToConn, serve};
 use crate::gateway::{self, Gateway};
 use crate::nodes::{NodeInput, NodeSender, accept_nodes};
 use crate::view_store::{ViewStore, ViewStoreError};
-use kvservice_backend::link::FrontEnd;
+use kvservice_backend::link::{FrontEnd, Queue, answer_bytes};
 use kvservice_backend::runtime::RunError;
 use kvservice_backend::shutdown::{Shutdown, shutdown};
 use kvservice_backend::storage::{MemoryJournal, MemoryState};
@@ -114,10 +114,12 @@ pub async fn run_single(
     let (to_node, from_front_end) = mpsc::unbounded_channel::<ToNode>();
     let (to_front_end, mut from_node) = mpsc::unbounded_channel::<FromNode>();
     let (node_inputs, inputs) = mpsc::channel(INPUTS_MAX);
+    let answers = Queue::default();
+    let waiting = answers.clone();
     let mut tasks = JoinSet::new();
     let (_never, node_shutdown) = shutdown();
     tasks.spawn(async move {
-        let front_end = FrontEnd::Here { from: from_front_end, to: to_front_end };
+        let front_end = FrontEnd::Here { from: from_front_end, to: to_front_end, answers: waiting };
         let storage = (MemoryState::default(), MemoryJournal::default());
         let ended =
             kvservice_backend::runtime::run(replica, None, front_end, storage, node_shutdown).await;
@@ -131,7 +133,10 @@ pub async fn run_single(
             if node_inputs.send(input).await.is_err() {
                 return Ok(());
             }
-            next = from_node.recv().await.map(|message| NodeInput::Message { link, message });
+            next = from_node.recv().await.map(|message| {
+                answers.sub(answer_bytes(&message));
+                NodeInput::Message { link, message }
+            });
         }
         let _ = node_inputs.send(NodeInput::Down { link }).await;
         Ok(())

@@ -323,20 +323,9 @@ impl<S: State> Replica<S> {
                 bytes = 0;
                 self.tell_front_end(FromNode::Answers { epoch, answers });
             }
-            bytes += answer_bytes(&answer.body);
+            bytes += answer.body.bytes();
             frame.push(answer);
         }
         self.tell_front_end(FromNode::Answers { epoch, answers: frame });
-    }
-}
-
-fn answer_bytes(body: &AnswerBody) -> usize {
-    32 + match body {
-        AnswerBody::Value { value: Some(value), .. }
-        | AnswerBody::NotSwapped { found: Some(value), .. } => value.0.len(),
-        AnswerBody::List { entries, .. } => {
-            entries.iter().map(|entry| entry.key.len() + entry.value.0.len() + 16).sum()
-        }
-        _ => 0,
     }
 }

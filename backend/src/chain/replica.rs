@@ -244,7 +244,7 @@ impl<S: State> Replica<S> {
             id: self.config.id,
             address: self.config.address.clone(),
             storage: self.config.storage,
-            term: self.meta.term,
+            term: if bound { self.meta.term } else { 0 },
             view: self.meta.view.clone().filter(|_| bound),
             offer: self.meta.offer,
             log: self.boundaries(),
@@ -257,10 +257,11 @@ impl<S: State> Replica<S> {
         }
     }
 
-    /// Whether this node holds anything of a cluster: entries, or a place in its view.
+    /// Whether this node holds anything of a cluster: entries, a place in its view, or a tail's lessons.
     fn has_data(&self) -> bool {
         let node = self.config.id.node;
         self.log.last() > Seq::ZERO
+            || matches!(self.role, Role::Learner(_))
             || self.meta.view.as_ref().is_some_and(|view| view.position_of_node(node).is_some())
     }
 
@@ -552,6 +553,7 @@ impl<S: State> Replica<S> {
 
     fn beat(&mut self) {
         self.report_soon();
+        self.repeat_reports();
         self.beat_down();
         self.beat_up();
     }

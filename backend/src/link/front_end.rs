@@ -8,6 +8,9 @@ use tokio::sync::mpsc;
 
 /// Answers that wait to be sent, in bytes: beyond that no more requests are read.
 const ANSWERS_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// A front-end says something several times in each failure time-out. One that is silent for this long is gone
+/// without a word; nothing depends on noticing it sooner.
+const SILENCE_MAX: Duration = Duration::from_secs(15);
 const RETRY_MIN: Duration = Duration::from_millis(10);
 const RETRY_MAX: Duration = Duration::from_millis(250);
 
@@ -22,7 +25,18 @@ pub enum FrontEnd {
         from: mpsc::UnboundedReceiver<ToNode>,
         /// What is said to it.
         to: mpsc::UnboundedSender<FromNode>,
+        /// Bytes of answers in `to`: whoever receives them takes them off, by [`answer_bytes`].
+        answers: Queue,
     },
+}
+
+/// What a message counts for in the answers that wait, in bytes, about.
+#[must_use]
+pub fn answer_bytes(message: &FromNode) -> usize {
+    match message {
+        FromNode::Answers { answers, .. } => answers.iter().map(|a| a.body.bytes()).sum(),
+        _ => 0,
+    }
 }
 
 /// The sending half.
@@ -31,7 +45,7 @@ pub enum FrontEndSender {
     /// Over the network.
     Link(LinkSender),
     /// In this process.
-    Here(mpsc::UnboundedSender<FromNode>),
+    Here(mpsc::UnboundedSender<FromNode>, Queue),
 }
 
 impl FrontEndSender {
@@ -41,7 +55,8 @@ impl FrontEndSender {
             FrontEndSender::Link(link) => {
                 link.send(&message);
             }
-            FrontEndSender::Here(to) => {
+            FrontEndSender::Here(to, answers) => {
+                answers.add(answer_bytes(&message));
                 let _ = to.send(message);
             }
         }
@@ -52,13 +67,14 @@ impl FrontEndSender {
 pub async fn keep_front_end(front_end: FrontEnd, inputs: mpsc::Sender<Input>) {
     match front_end {
         FrontEnd::At(address) => dial_for_ever(&address, inputs).await,
-        FrontEnd::Here { mut from, to } => {
-            let sender = FrontEndSender::Here(to);
+        FrontEnd::Here { mut from, to, answers } => {
+            let sender = FrontEndSender::Here(to, answers.clone());
             if inputs.send(Input::FrontEndUp { generation: 1, sender }).await.is_err() {
                 return;
             }
+            let mut receive = FromFrontEnd { generation: 1, answers, inputs: inputs.clone() };
             while let Some(message) = from.recv().await {
-                if inputs.send(Input::FromFrontEnd { generation: 1, message }).await.is_err() {
+                if !receive.receive(message).await {
                     return;
                 }
             }
@@ -82,7 +98,7 @@ async fn dial_for_ever(address: &str, inputs: mpsc::Sender<Input>) {
                     return;
                 }
                 let receive = FromFrontEnd { generation, answers, inputs: inputs.clone() };
-                let error = pump(socket, link, receive).await;
+                let error = pump(socket, link, receive, Some(SILENCE_MAX)).await;
                 if inputs.send(Input::FrontEndDown { generation }).await.is_err() {
                     return;
                 }

@@ -8,7 +8,7 @@
 mod front_end;
 mod peers;
 
-pub use front_end::{FrontEnd, FrontEndSender, keep_front_end};
+pub use front_end::{FrontEnd, FrontEndSender, answer_bytes, keep_front_end};
 pub use peers::{Dialler, Identity, accept_peers, keep_link};
 
 use bytes::Bytes;
@@ -54,6 +54,9 @@ pub enum LinkError {
     /// The peer did not say what it must in time.
     #[error("the peer did not finish its handshake in time")]
     Handshake,
+    /// The peer said nothing for too long.
+    #[error("silent for too long")]
+    Silent,
     /// The peer, or this process, closed the link.
     #[error("closed")]
     Closed,
@@ -101,6 +104,17 @@ struct QueueState {
 }
 
 impl Queue {
+    /// Counts bytes that wait.
+    pub fn add(&self, bytes: usize) {
+        self.0.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Counts bytes that wait no more.
+    pub fn sub(&self, bytes: usize) {
+        self.0.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.0.drained.notify_waiters();
+    }
+
     /// Bytes that wait.
     #[must_use]
     pub fn bytes(&self) -> usize {
@@ -123,7 +137,7 @@ impl LinkSender {
     /// Hands a message over. `false`: the link is gone.
     pub fn send<M: ChainMessage>(&self, message: &M) -> bool {
         let frame = message.encode();
-        self.queue.0.bytes.fetch_add(frame.len(), Ordering::Relaxed);
+        self.queue.add(frame.len());
         self.frames.send(frame).is_ok()
     }
 
@@ -171,7 +185,14 @@ pub trait Receive<M> {
 /// Carries frames both ways until the link ends; says why.
 ///
 /// Reading and writing do not wait for each other, so two ends that both have much to say do not block.
-pub async fn pump<T, M, R>(socket: WebSocketStream<T>, mut link: LinkPump, mut receive: R) -> LinkError
+///
+/// A peer that is silent for longer than `silence` is given up. Most links leave that to their state machines.
+pub async fn pump<T, M, R>(
+    socket: WebSocketStream<T>,
+    mut link: LinkPump,
+    mut receive: R,
+    silence: Option<Duration>,
+) -> LinkError
 where
     T: AsyncRead + AsyncWrite + Unpin,
     M: ChainMessage,
@@ -196,13 +217,19 @@ where
             if let Err(error) = sink.flush().await {
                 return error.into();
             }
-            queue.0.bytes.fetch_sub(bytes, Ordering::Relaxed);
-            queue.0.drained.notify_waiters();
+            queue.sub(bytes);
         }
     };
     let read = async {
         loop {
-            match next_message(&mut stream).await {
+            let next = next_message(&mut stream);
+            let next = match silence {
+                Some(silence) => {
+                    tokio::time::timeout(silence, next).await.unwrap_or(Err(LinkError::Silent))
+                }
+                None => next.await,
+            };
+            match next {
                 Ok(message) => {
                     if !receive.receive(message).await {
                         return LinkError::Closed;

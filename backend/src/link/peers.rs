@@ -68,7 +68,7 @@ async fn dial_for_ever(peer: Member, me: watch::Receiver<Identity>, inputs: mpsc
                     return;
                 }
                 let receive = FromSuccessor { peer: peer.id, generation, inputs: inputs.clone() };
-                pump(socket, link, receive).await
+                pump(socket, link, receive, None).await
             }
             Err(error) => error,
         };
@@ -181,7 +181,7 @@ async fn serve_peer(
         return Ok(());
     }
     let receive = FromPredecessor { link: id, from: hello.from, inputs: inputs.clone() };
-    let error = pump(socket, link, receive).await;
+    let error = pump(socket, link, receive, None).await;
     let _ = inputs.send(Input::InboundDown { link: id }).await;
     Err(error)
 }

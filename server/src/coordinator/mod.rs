@@ -306,7 +306,8 @@ impl Coordinator {
     }
 
     fn route_now(&self) -> Route {
-        if let Some(reason) = self.waiting_for() {
+        // Members that may still come are waited for; requests with them.
+        if let Some(reason) = self.waiting_for().filter(|_| !self.is_in_grace()) {
             return Route::Closed(reason);
         }
         let head = self.stored.view.as_ref().and_then(|view| view.head());

@@ -88,7 +88,8 @@ impl Coordinator {
         let Some(node) = self.nodes.get(&link) else { return };
         let theirs = node.register.view.as_ref().map_or(Epoch::NONE, |view| view.epoch);
         if self.is_claiming() {
-            if node.register.term < self.stored.term {
+            // A node without data has nothing to report.
+            if node.register.cluster.is_some() && node.register.term < self.stored.term {
                 let term = self.stored.term;
                 self.send(link, ToNode::Claim { term });
             } else if node.register.term > self.stored.term {

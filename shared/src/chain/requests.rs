@@ -104,6 +104,23 @@ pub struct Answer {
     pub body: AnswerBody,
 }
 
+impl AnswerBody {
+    /// What the answer weighs while it waits, in bytes, about.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        const OVERHEAD: usize = 32;
+        OVERHEAD
+            + match self {
+                AnswerBody::Value { value: Some(value), .. }
+                | AnswerBody::NotSwapped { found: Some(value), .. } => value.0.len(),
+                AnswerBody::List { entries, .. } => {
+                    entries.iter().map(|e| e.key.len() + e.value.0.len() + OVERHEAD).sum()
+                }
+                _ => 0,
+            }
+    }
+}
+
 /// What came of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AnswerBody {
