@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use self::ports::{Ports, listener, loopback};
+use self::ports::{Owner, Ports, listener, loopback};
 use self::process::{Process, how};
 use crate::interrupt::{interrupted, interrupts};
 use crate::run::{Line, POLL};
@@ -53,6 +53,8 @@ impl Places {
 
 /// What runs. Dropping it stops it.
 pub struct System {
+    server: PathBuf,
+    backend: PathBuf,
     client: PathBuf,
     ports: Ports,
     /// The front-end first, then the nodes in the order in which they joined.
@@ -73,11 +75,13 @@ impl System {
     ) -> Result<Self> {
         let bin = |name: &str| workspace.bin(profile, name);
         let mut system = Self {
+            server: bin("kvservice-server"),
+            backend: bin("kvservice-backend"),
             client: bin("kvservice"),
             ports: ports.clone(),
             processes: Vec::new(),
         };
-        let server = Line::new(bin("kvservice-server"));
+        let server = Line::new(&system.server);
         let clients = loopback(ports.clients).to_string();
         let log = places.logs.join(format!("frontend-{}.log", ports.clients));
         match ports.chain.map(|port| loopback(port).to_string()) {
@@ -104,7 +108,7 @@ impl System {
                 system.add(FRONT_END, ports.clients, &first, line, log)?;
                 system.wait("the front-end", || answers_http(ports.clients))?;
                 for (&port, count) in ports.nodes.iter().zip(1..) {
-                    let line = Line::new(bin("kvservice-backend"))
+                    let line = Line::new(&system.backend)
                         .args(["--listen", &loopback(port).to_string()])
                         .args(["--frontend", &chain, "--memory"]);
                     let log = places.logs.join(format!("backend-{port}.log"));
@@ -209,31 +213,34 @@ impl System {
     }
 
     /// Stops everything: the front-end first, which answers what it has and says good-bye to its
-    /// clients, then the nodes, which nobody needs any more. Returns what is worth knowing.
+    /// clients, then the nodes, which nobody needs any more; and what was started again by hand,
+    /// by the lines that we gave. Returns what is worth knowing.
     pub fn stop(&mut self) -> Vec<String> {
         self.stop_processes();
-        let mut notes: Vec<_> = self
+        let badly = self
             .processes
             .iter()
-            .filter(|process| process.failed())
+            .filter(|process| process.had_to_be_killed());
+        let mut notes: Vec<_> = badly
             .map(|process| {
-                format!(
-                    "{} did not end by itself: {}",
-                    process.name,
-                    process.log.display()
-                )
+                let log = process.log.display();
+                format!("{} did not end when it was told to: {log}", process.name)
             })
             .collect();
-        let left = self
-            .ports
-            .all()
-            .filter_map(|port| Some((port, listener(port)?)));
-        notes.extend(left.map(|(port, owner)| {
-            format!(
-                "{} (pid {}) on port {port} was started by hand and still runs: kill {}",
-                owner.name, owner.pid, owner.pid
-            )
-        }));
+        for port in self.ports.all() {
+            let Some(owner) = listener(port) else {
+                continue;
+            };
+            let Owner { pid, name, .. } = &owner;
+            notes.push(if owner.runs(&self.server) || owner.runs(&self.backend) {
+                match owner.tell_to_stop() {
+                    Ok(()) => format!("{name} (pid {pid}), started by hand, is told to stop too."),
+                    Err(error) => format!("{name} (pid {pid}) still runs: {error}"),
+                }
+            } else {
+                format!("{name} (pid {pid}) has taken port {port}, and is left alone.")
+            });
+        }
         notes
     }
 }

@@ -3,9 +3,11 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 /// The most nodes one `up` starts: their ports are one block of ten, as the front-end's are.
 pub const NODES_MAX: u16 = 9;
@@ -110,6 +112,25 @@ pub struct Owner {
     pub pid: u32,
     /// Its program's name, without the path.
     pub name: String,
+    /// The file that it executes, if we may know.
+    exe: Option<PathBuf>,
+}
+
+impl Owner {
+    /// Whether it executes `program`, or did until that was compiled anew.
+    pub fn runs(&self, program: &Path) -> bool {
+        let exe = self.exe.as_ref().map(|exe| exe.to_string_lossy());
+        exe.is_some_and(|exe| Path::new(exe.trim_end_matches(" (deleted)")) == program)
+    }
+
+    /// Sends it SIGTERM.
+    ///
+    /// # Errors
+    /// If it has gone, or is not ours to stop.
+    pub fn tell_to_stop(&self) -> nix::Result<()> {
+        let pid = i32::try_from(self.pid).expect("process ids fit an i32 on Unix");
+        kill(Pid::from_raw(pid), Signal::SIGTERM)
+    }
 }
 
 /// Who listens on `port`, where `/proc` tells: only Linux has it, and it shows the open files
@@ -127,6 +148,7 @@ pub fn listener(port: u16) -> Option<Owner> {
         .map(|(pid, process)| Owner {
             pid,
             name: program(&process),
+            exe: fs::read_link(process.join("exe")).ok(),
         })
 }
 
@@ -189,6 +211,13 @@ mod tests {
         assert!(
             message.contains(&format!("pid {}", std::process::id())),
             "{message}"
+        );
+        let this = std::env::current_exe().unwrap();
+        assert!(listener(port).unwrap().runs(&this));
+        assert!(
+            !listener(port)
+                .unwrap()
+                .runs(std::path::Path::new("/bin/sh"))
         );
         drop(taken);
         Ports::single(port).check().unwrap();

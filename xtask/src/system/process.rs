@@ -23,6 +23,7 @@ pub struct Process {
     /// What starts it again.
     again: Line,
     child: Child,
+    told_to_stop: bool,
     ended: Option<ExitStatus>,
 }
 
@@ -40,6 +41,7 @@ impl Process {
             log,
             again,
             child,
+            told_to_stop: false,
             ended: None,
         })
     }
@@ -85,6 +87,7 @@ impl Process {
     pub fn tell_to_stop(&mut self) {
         if self.ended.is_none() {
             self.ended = ask_to_end(&mut self.child);
+            self.told_to_stop = self.ended.is_none();
         }
     }
 
@@ -95,9 +98,9 @@ impl Process {
         }
     }
 
-    /// Whether it had to be killed, or has failed otherwise.
-    pub fn failed(&self) -> bool {
-        self.ended.is_none_or(|status| !status.success())
+    /// Whether it was told to stop, and did not end well.
+    pub fn had_to_be_killed(&self) -> bool {
+        self.told_to_stop && self.ended.is_none_or(|status| !status.success())
     }
 
     /// The last lines of its log, for a message about its end.
@@ -182,7 +185,7 @@ mod tests {
         wait_for_log(&process, "up");
         process.tell_to_stop();
         process.wait_unless(|| false);
-        assert!(!process.failed());
+        assert!(!process.had_to_be_killed());
         assert!(
             process.last_words().ends_with("drained"),
             "{:?}",
@@ -200,7 +203,7 @@ mod tests {
         wait_for_log(&process, "up");
         process.tell_to_stop();
         process.wait_unless(|| true);
-        assert!(process.failed());
+        assert!(process.had_to_be_killed());
     }
 
     #[test]
@@ -209,7 +212,7 @@ mod tests {
         let mut process = shell(dir.path(), "echo up >&2; exec sleep 60");
         wait_for_log(&process, "up");
         process.kill();
-        assert!(process.failed());
+        assert!(!process.had_to_be_killed(), "that was somebody else");
         process.restart().unwrap();
         wait_for_log(&process, "up\nup");
         assert_eq!(process.just_ended(), None);
