@@ -1,0 +1,99 @@
+//! Processes that stop without ending (SIGSTOP), past the failure timeout, and go on.
+
+use kvservice_shared::api::EventKind;
+use kvservice_tests::chain::{Chain, Setup, has_event};
+use kvservice_tests::load::{Allow, Load};
+use kvservice_tests::rounds::{Round, rounds};
+use std::time::Duration;
+
+const CLIENTS: usize = 4;
+const WRITES: u64 = 200;
+const FAILURE_TIMEOUT_MS: u32 = 600;
+
+fn setup() -> Setup {
+    Setup {
+        failure_timeout_ms: FAILURE_TIMEOUT_MS,
+        ..Setup::default()
+    }
+}
+
+/// Under load, the node in this place stops, is replaced, and goes on: it is nobody until it has joined
+/// again, as the tail.
+async fn pause(round: &Round, place: usize) {
+    let mut chain = Chain::start(round, setup()).await;
+    let load = Load::start(chain.clients(), CLIENTS, Allow::Nothing);
+    load.progress(WRITES).await;
+    let paused = chain.order_now().await[place];
+    chain.node(paused).process.pause();
+    let status = chain.until_members(2).await;
+    assert!(!chain.order(&status).contains(&paused));
+    load.progress(WRITES).await;
+    chain.node(paused).process.resume();
+    let status = chain.until_members(3).await;
+    assert_eq!(
+        chain.order(&status).last(),
+        Some(&paused),
+        "who comes back is the tail"
+    );
+    load.progress(WRITES).await;
+    let figures = load.stop_and_settle(&mut chain, 3).await;
+    round.say(&figures.to_string());
+}
+
+#[test]
+fn old_head_paused_replaced_and_resumed() {
+    rounds(async |round| pause(round, 0).await);
+}
+
+#[test]
+fn middle_paused_past_the_timeout_and_resumed() {
+    rounds(async |round| pause(round, 1).await);
+}
+
+#[test]
+fn tail_paused_past_the_timeout_and_resumed() {
+    rounds(async |round| pause(round, 2).await);
+}
+
+/// A laptop that is closed and opened again: everybody has heard nobody for long, and suspects nobody.
+#[test]
+fn everything_paused_and_resumed_suspects_nobody() {
+    rounds(async |round| {
+        let mut chain = Chain::start(round, setup()).await;
+        let load = Load::start(chain.clients(), CLIENTS, Allow::Nothing);
+        load.progress(WRITES).await;
+        let before = chain.until_members(3).await;
+        for node in 0..3 {
+            chain.node(node).process.pause();
+        }
+        chain.front_end().pause();
+        // The passing of time is what this is about.
+        tokio::time::sleep(3 * Duration::from_millis(FAILURE_TIMEOUT_MS.into())).await;
+        chain.front_end().resume();
+        for node in 0..3 {
+            chain.node(node).process.resume();
+        }
+        load.progress(WRITES).await;
+        load.stop_and_settle(&mut chain, 3).await;
+        let after = chain.until_members(3).await;
+        assert!(!has_event(&after, EventKind::Failed), "{:?}", after.events);
+        assert_eq!(after.epoch, before.epoch);
+    });
+}
+
+/// The front-end alone stops for a while: the nodes have nobody to tell, and change nothing.
+#[test]
+fn front_end_paused_and_resumed() {
+    rounds(async |round| {
+        let mut chain = Chain::start(round, setup()).await;
+        let load = Load::start(chain.clients(), CLIENTS, Allow::Nothing);
+        load.progress(WRITES).await;
+        chain.front_end().pause();
+        tokio::time::sleep(3 * Duration::from_millis(FAILURE_TIMEOUT_MS.into())).await;
+        chain.front_end().resume();
+        load.progress(WRITES).await;
+        chain.until_members(3).await;
+        let figures = load.stop_and_settle(&mut chain, 3).await;
+        round.say(&figures.to_string());
+    });
+}
