@@ -25,7 +25,7 @@ use book::Book;
 use kvservice_client::{Client, Config, Op};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -55,7 +55,10 @@ impl Load {
     /// Starts so many clients of the front-end at `server`.
     #[must_use]
     pub fn start(server: SocketAddr, clients: usize, allow: Allow) -> Load {
-        let book = Arc::new(Book::new(allow));
+        // One load after another may work on one chain: each has keys of its own.
+        static LOADS: AtomicU64 = AtomicU64::new(0);
+        let name = format!("load{}", LOADS.fetch_add(1, Ordering::Relaxed));
+        let book = Arc::new(Book::new(name, allow));
         let stop = Arc::new(AtomicBool::new(false));
         let workers = (0..clients).map(|index| {
             let client = Client::start(patient(server));

@@ -12,6 +12,8 @@ const WRONG_MAX: usize = 10;
 
 #[derive(Debug)]
 pub(super) struct Book {
+    /// Of the load: its keys begin with it.
+    pub(super) name: String,
     pub(super) allow: Allow,
     pages: Mutex<Pages>,
 }
@@ -68,8 +70,16 @@ impl fmt::Display for Figures {
     }
 }
 
+impl Pages {
+    fn wrong(&mut self, what: String) {
+        if self.wrong.len() < WRONG_MAX {
+            self.wrong.push(what);
+        }
+    }
+}
+
 impl Book {
-    pub(super) fn new(allow: Allow) -> Book {
+    pub(super) fn new(name: String, allow: Allow) -> Book {
         let pages = Pages {
             shown: HashMap::new(),
             revisions: HashMap::new(),
@@ -81,6 +91,7 @@ impl Book {
             wrong: Vec::new(),
         };
         Book {
+            name,
             allow,
             pages: Mutex::new(pages),
         }
@@ -114,10 +125,7 @@ impl Book {
     }
 
     pub(super) fn wrong(&self, what: String) {
-        let mut pages = self.pages();
-        if pages.wrong.len() < WRONG_MAX {
-            pages.wrong.push(what);
-        }
+        self.pages().wrong(what);
     }
 
     /// The highest revision that an answer has shown for this key so far.
@@ -130,15 +138,17 @@ impl Book {
     pub(super) fn show(&self, who: &str, key: &str, value: &str, revision: Seq, floor: Seq) {
         let mut pages = self.pages();
         if revision < floor {
-            let wrong = format!("{who}: {key} went back from {floor} to {revision} ({value})");
-            pages.wrong.push(wrong);
+            pages.wrong(format!(
+                "{who}: {key} went back from {floor} to {revision} ({value})"
+            ));
         }
         let shown = pages.shown.entry(key.to_owned()).or_default();
         *shown = (*shown).max(revision);
         let first = *pages.revisions.entry(value.to_owned()).or_insert(revision);
         if first != revision {
-            let wrong = format!("{who}: {value} in {key} was written twice: {first}, {revision}");
-            pages.wrong.push(wrong);
+            pages.wrong(format!(
+                "{who}: {value} in {key} was written twice: {first}, {revision}"
+            ));
         }
     }
 

@@ -3,7 +3,7 @@
 use super::book::{Book, Counted};
 use super::{Allow, REFUSED_PAUSE};
 use kvservice_client::{Client, Error, Found, Op, Reply, Seq, Swap, Value};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 const OWN_KEYS: u64 = 6;
 /// Keys that all share.
 const SHARED_KEYS: u64 = 4;
+/// Answers about a key that are remembered.
+const HISTORY_MAX: usize = 8;
 /// Counters that all share; each client has one of its own besides.
 const SHARED_COUNTERS: u64 = 2;
 
@@ -23,6 +25,8 @@ pub(super) struct Worker {
     random: Random,
     /// What this client's own keys hold: it alone writes them.
     own: BTreeMap<String, Option<Found>>,
+    /// What the last answers said of them, for whoever must find out what went wrong.
+    history: BTreeMap<String, VecDeque<String>>,
     /// Of each slot, how often its key was given up because an outcome is unknown.
     retired: [u64; OWN_KEYS as usize],
     values: u64,
@@ -50,12 +54,13 @@ impl Worker {
         stop: Arc<AtomicBool>,
     ) -> Worker {
         Worker {
-            name: format!("c{index}"),
+            name: format!("{}:c{index}", book.name),
             client,
             book,
             stop,
             random: Random(0x9e37_79b9_7f4a_7c15 ^ (index as u64 + 1)),
             own: BTreeMap::new(),
+            history: BTreeMap::new(),
             retired: [0; OWN_KEYS as usize],
             values: 0,
         }
@@ -71,10 +76,11 @@ impl Worker {
                 7 | 8 => self.batch_own().await,
                 9 | 10 => self.set_shared().await,
                 11 | 12 => self.get_shared().await,
-                13 => self.increment(format!("count:{}", self.name)).await,
+                13 => self.increment(format!("{}:count", self.name)).await,
                 _ => {
                     let counter = self.random.below(SHARED_COUNTERS);
-                    self.increment(format!("count:{counter}")).await
+                    self.increment(format!("{}:count:{counter}", self.book.name))
+                        .await
                 }
             };
             if failed {
@@ -95,7 +101,7 @@ impl Worker {
         let slot = self.random.below(OWN_KEYS) as usize;
         (
             slot,
-            format!("own:{}:{slot}.{}", self.name, self.retired[slot]),
+            format!("{}:own:{slot}.{}", self.name, self.retired[slot]),
         )
     }
 
@@ -104,11 +110,26 @@ impl Worker {
         self.own.get(key).cloned().flatten()
     }
 
+    fn note(&mut self, key: &str, answer: String) {
+        let history = self.history.entry(key.to_owned()).or_default();
+        if history.len() == HISTORY_MAX {
+            history.pop_front();
+        }
+        history.push_back(answer);
+    }
+
+    /// An own key is not as it was left.
+    fn wrong(&self, key: &str, what: &str) {
+        let history = self.history.get(key);
+        self.book
+            .wrong(format!("{}: {what}; answers: {history:?}", self.name));
+    }
+
     /// After an error: the key is left alone for ever if it may hold one thing or the other.
     fn failed(&mut self, slot: Option<usize>, what: &str, error: &Error) -> bool {
         let unknown = self.book.error(&self.name, what, error);
         if let Some(slot) = slot.filter(|_| unknown) {
-            let key = format!("own:{}:{slot}.{}", self.name, self.retired[slot]);
+            let key = format!("{}:own:{slot}.{}", self.name, self.retired[slot]);
             self.own.remove(&key);
             self.retired[slot] += 1;
         }
@@ -119,6 +140,7 @@ impl Worker {
         self.book
             .show(&self.name, key, &value, revision, floor.next());
         self.book.acknowledge();
+        self.note(key, format!("set {value} {revision}"));
         self.own.insert(
             key.to_owned(),
             Some(Found {
@@ -151,8 +173,7 @@ impl Worker {
     fn expect(&self, key: &str, found: &Option<Found>) {
         let due = self.due(key);
         if *found != due {
-            self.book
-                .wrong(format!("{}: {key} holds {found:?}, not {due:?}", self.name));
+            self.wrong(key, &format!("{key} holds {found:?}, not {due:?}"));
         }
     }
 
@@ -163,9 +184,9 @@ impl Worker {
                 self.book.acknowledge();
                 let due = self.own.insert(key.clone(), None).flatten();
                 if deleted != due.is_some() {
-                    let wrong = format!("{}: delete {key}: {deleted}, held {due:?}", self.name);
-                    self.book.wrong(wrong);
+                    self.wrong(&key, &format!("delete {key}: {deleted}, held {due:?}"));
                 }
+                self.note(&key, format!("deleted {deleted}"));
             }
             Err(error) => return self.failed(Some(slot), &format!("delete {key}"), &error),
         }
@@ -173,7 +194,7 @@ impl Worker {
     }
 
     async fn list_own(&mut self) -> bool {
-        let prefix = format!("own:{}:", self.name);
+        let prefix = format!("{}:own:", self.name);
         match self.client.list(prefix.as_str(), "").await {
             Ok(page) => {
                 let held = |key: &str| self.own.contains_key(key);
@@ -193,8 +214,21 @@ impl Worker {
                     })
                     .collect();
                 if listed != due {
-                    let wrong = format!("{}: listed {listed:?}, not {due:?}", self.name);
-                    self.book.wrong(wrong);
+                    let wrong = format!("listed {listed:?}, not {due:?}");
+                    let all = |a: &[_]| {
+                        a.iter()
+                            .map(|(key, _, r): &(String, Value, Seq)| format!("{key} {r}"))
+                            .collect::<BTreeSet<String>>()
+                    };
+                    let differs = all(&listed)
+                        .symmetric_difference(&all(&due))
+                        .next()
+                        .cloned();
+                    let key = differs
+                        .as_deref()
+                        .and_then(|d| d.split(' ').next())
+                        .unwrap_or("");
+                    self.wrong(key, &wrong);
                 }
             }
             Err(error) => return self.failed(None, &format!("list {prefix}"), &error),
@@ -244,16 +278,18 @@ impl Worker {
             }
             // What was to be read may have been refused.
             Ok(_) if failed => {}
-            Ok(other) => self
-                .book
-                .wrong(format!("{}: {what}: read {other:?}", self.name)),
+            Ok(other) => self.wrong(&key, &format!("{what}: read {other:?}")),
             Err(error) => failed = self.failed(None, &what, &error),
         }
         failed
     }
 
     async fn set_shared(&mut self) -> bool {
-        let key = format!("shared:{}", self.random.below(SHARED_KEYS));
+        let key = format!(
+            "{}:shared:{}",
+            self.book.name,
+            self.random.below(SHARED_KEYS)
+        );
         let (value, floor) = (self.value(), self.book.shown(&key));
         match self.client.set(key.as_str(), value.as_str()).await {
             Ok(revision) => {
@@ -267,7 +303,11 @@ impl Worker {
     }
 
     async fn get_shared(&mut self) -> bool {
-        let key = format!("shared:{}", self.random.below(SHARED_KEYS));
+        let key = format!(
+            "{}:shared:{}",
+            self.book.name,
+            self.random.below(SHARED_KEYS)
+        );
         let floor = self.book.shown(&key);
         match self.client.get(key.as_str()).await {
             Ok(found) => self.see(&key, found.as_ref(), floor),
@@ -361,7 +401,7 @@ pub(super) async fn verify(client: &Client, book: &Book, workers: &[Worker]) {
         }
     }
     for shared in 0..SHARED_KEYS {
-        let key = format!("shared:{shared}");
+        let key = format!("{}:shared:{shared}", book.name);
         let floor = book.shown(&key);
         let found = get(&key).await;
         let revision = found.map_or(Seq::ZERO, |found| found.revision);
