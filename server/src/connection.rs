@@ -162,7 +162,7 @@ impl<'a> Connection<'a> {
         answers: ConnReceiver,
         mut shutdown: Shutdown,
     ) -> Connection<'a> {
-        let silence = Silence::new(Instant::now(), ws.get_ref().bytes_read());
+        let silence = Silence::new(Instant::now(), ws.get_ref().bytes_read(), &edge.config);
         Connection {
             edge,
             conn,
@@ -179,7 +179,7 @@ impl<'a> Connection<'a> {
             closed_by_client: false,
             frames_while_stalled: 0,
             inbound: Inbound::new(edge, ws.get_ref().bytes_read()),
-            timer: Box::pin(sleep_until(silence.heard + edge.config.ping_after)),
+            timer: Box::pin(sleep_until(silence.due())),
             silence,
             stop: Box::pin(async move { shutdown.requested().await }),
             drain_until: None,
@@ -242,7 +242,7 @@ impl<'a> Connection<'a> {
                         .extend(responses.into_iter().map(|response| Answer {
                             response,
                             passed_on: true,
-                        }))
+                        }));
                 }
                 Poll::Ready(Some(ToConn::Close { code, reason })) => {
                     self.closing = Some(Closing {

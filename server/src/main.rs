@@ -9,16 +9,25 @@ use kvservice_server::{recover, runtime};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
+/// Threads for what may block: reading the page's files, mostly.
+const BLOCKING_THREADS_MAX: usize = 4;
+
 fn main() -> ExitCode {
     let flags = Flags::parse();
     flags.log.start();
     // One thread: the tasks here hand small things to each other all the time, and the machine's other cores
     // have the chain to run.
     let runtime = tokio::runtime::Builder::new_current_thread()
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
         .enable_all()
         .build();
     let ended = match runtime {
-        Ok(runtime) => runtime.block_on(run(flags.command)),
+        Ok(runtime) => {
+            let ended = runtime.block_on(run(flags.command));
+            // All is said and done: a thread that still waits for a disk or a keyboard is not waited for.
+            runtime.shutdown_background();
+            ended
+        }
         Err(error) => Err(format!("cannot start: {error}")),
     };
     match ended {

@@ -88,25 +88,38 @@ impl Drop for Inbound<'_> {
 }
 
 /// When the client was last heard. Any byte counts: a large frame may take its time.
+///
+/// What passes while this process itself does not run (stopped by a signal, starved of a processor) is not
+/// the client's silence: on waking the timer is found to be late, and the client is given its time anew.
 pub(super) struct Silence {
     pub(super) heard: Instant,
     bytes_read: u64,
     pinged: Option<Instant>,
+    /// When [`Silence::judge`] wants to be asked again.
+    due: Instant,
 }
 
+#[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
+    /// Ask again then.
     Wait(Instant),
+    /// Send a ping, and ask again then.
     Ping(Instant),
     Gone,
 }
 
 impl Silence {
-    pub(super) fn new(now: Instant, bytes_read: u64) -> Silence {
+    pub(super) fn new(now: Instant, bytes_read: u64, config: &EdgeConfig) -> Silence {
         Silence {
             heard: now,
             bytes_read,
             pinged: None,
+            due: now + config.ping_after,
         }
+    }
+
+    pub(super) fn due(&self) -> Instant {
+        self.due
     }
 
     pub(super) fn heard_so_far(&mut self, bytes_read: u64) {
@@ -118,15 +131,110 @@ impl Silence {
     }
 
     pub(super) fn judge(&mut self, now: Instant, config: &EdgeConfig) -> Verdict {
+        if now.saturating_duration_since(self.due) > config.ping_after {
+            self.heard = now;
+            self.pinged = None;
+        }
         let gone_at = self.heard + config.silence_timeout;
         let ping_at = self.pinged.unwrap_or(self.heard) + config.ping_after;
         if now >= gone_at {
             Verdict::Gone
         } else if now >= ping_at {
             self.pinged = Some(now);
-            Verdict::Ping(gone_at.min(now + config.ping_after))
+            self.due = gone_at.min(now + config.ping_after);
+            Verdict::Ping(self.due)
         } else {
-            Verdict::Wait(gone_at.min(ping_at))
+            self.due = gone_at.min(ping_at);
+            Verdict::Wait(self.due)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn silence_is_pinged_each_interval_and_ends_the_connection() {
+        let config = EdgeConfig::default();
+        let start = Instant::now();
+        let mut silence = Silence::new(start, 0, &config);
+        assert_eq!(
+            silence.judge(start + SECOND, &config),
+            Verdict::Wait(start + 15 * SECOND)
+        );
+        assert_eq!(
+            silence.judge(start + 15 * SECOND, &config),
+            Verdict::Ping(start + 30 * SECOND)
+        );
+        assert_eq!(
+            silence.judge(start + 30 * SECOND, &config),
+            Verdict::Ping(start + 45 * SECOND)
+        );
+        assert_eq!(silence.judge(start + 45 * SECOND, &config), Verdict::Gone);
+    }
+
+    #[test]
+    fn a_byte_ends_the_silence() {
+        let config = EdgeConfig::default();
+        let start = Instant::now();
+        let mut silence = Silence::new(start, 0, &config);
+        assert_eq!(
+            silence.judge(start + 15 * SECOND, &config),
+            Verdict::Ping(start + 30 * SECOND)
+        );
+        silence.heard_so_far(0);
+        assert_eq!(silence.heard, start, "no byte");
+        silence.heard_so_far(1);
+        silence.heard = start + 20 * SECOND;
+        assert_eq!(
+            silence.judge(start + 30 * SECOND, &config),
+            Verdict::Wait(start + 35 * SECOND)
+        );
+        assert_eq!(
+            silence.judge(start + 35 * SECOND, &config),
+            Verdict::Ping(start + 50 * SECOND)
+        );
+        assert_eq!(
+            silence.judge(start + 50 * SECOND, &config),
+            Verdict::Ping(start + 65 * SECOND)
+        );
+        assert_eq!(silence.judge(start + 65 * SECOND, &config), Verdict::Gone);
+    }
+
+    /// A front-end that is stopped for minutes and continued must not close all its idle clients: none of them
+    /// was asked for a sign of life.
+    #[test]
+    fn our_own_sleep_is_not_their_silence() {
+        let config = EdgeConfig::default();
+        let start = Instant::now();
+        let mut silence = Silence::new(start, 0, &config);
+        let woken = start + 600 * SECOND;
+        assert_eq!(
+            silence.judge(woken, &config),
+            Verdict::Wait(woken + 15 * SECOND)
+        );
+        assert_eq!(
+            silence.judge(woken + 15 * SECOND, &config),
+            Verdict::Ping(woken + 30 * SECOND)
+        );
+    }
+
+    #[test]
+    fn answers_are_taken_for_the_oldest_requests() {
+        let mut unanswered = UnansweredBytes::default();
+        unanswered.asked(2, 100);
+        unanswered.asked(0, 7);
+        unanswered.asked(1, 30);
+        assert_eq!(unanswered.bytes, 130);
+        unanswered.answered();
+        assert_eq!(unanswered.bytes, 130);
+        unanswered.answered();
+        assert_eq!(unanswered.bytes, 30);
+        unanswered.answered();
+        assert_eq!(unanswered.bytes, 0);
     }
 }

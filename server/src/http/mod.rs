@@ -35,11 +35,12 @@ use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 /// Largest request line and headers together, in bytes.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
@@ -48,6 +49,8 @@ const REFUSALS_MAX: usize = 64;
 /// After a failed `accept` (no file descriptors left, mostly), when to try again. Nothing says when there are
 /// some again.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+/// How often a failing `accept` is logged.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
 
 type Answer = Response<Full<Bytes>>;
 
@@ -57,6 +60,7 @@ pub async fn serve(listener: TcpListener, edge: Arc<Edge>, mut shutdown: Shutdow
     let slots = Arc::new(Semaphore::new(edge.config.max_connections));
     let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
     let files = Arc::new(Files::new(edge.config.web_dir.clone()));
+    let mut complained_at = None;
     loop {
         let accepted = tokio::select! {
             biased;
@@ -66,7 +70,7 @@ pub async fn serve(listener: TcpListener, edge: Arc<Edge>, mut shutdown: Shutdow
         let tcp = match accepted {
             Ok((tcp, _)) => tcp,
             Err(error) => {
-                accept_failed(&error).await;
+                accept_failed(&error, &mut complained_at).await;
                 continue;
             }
         };
@@ -97,14 +101,18 @@ pub async fn serve(listener: TcpListener, edge: Arc<Edge>, mut shutdown: Shutdow
     }
 }
 
-async fn accept_failed(error: &io::Error) {
+/// Says so, though not each time, and waits a little.
+async fn accept_failed(error: &io::Error, complained_at: &mut Option<Instant>) {
     if matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
     ) {
         return;
     }
-    tracing::warn!(%error, "cannot accept a connection; `ulimit -n` bounds how many there can be");
+    if complained_at.is_none_or(|at| at.elapsed() >= COMPLAINT_INTERVAL) {
+        *complained_at = Some(Instant::now());
+        tracing::warn!(%error, "cannot accept connections; `ulimit -n` bounds how many there can be");
+    }
     tokio::time::sleep(ACCEPT_RETRY).await;
 }
 
@@ -126,6 +134,7 @@ impl Client {
         let config = &self.edge.config;
         let io = TokioIo::new(StallGuard::new(tcp, config.write_stall_timeout));
         let client = &self;
+        let asked = &AtomicBool::new(false);
         let upgraded = &AtomicBool::new(false);
         let mut http = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -134,6 +143,7 @@ impl Client {
             .serve_connection(
                 io,
                 service_fn(|request| -> Boxed<'_> {
+                    asked.store(true, Ordering::Relaxed);
                     Box::pin(async move {
                         let answer = client.route(request, local).await;
                         if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
@@ -150,6 +160,10 @@ impl Client {
                 if !stopping && stop.as_mut().poll(cx).is_ready() {
                     stopping = true;
                     Pin::new(&mut http).graceful_shutdown();
+                    // Browsers open connections that they may never use; hyper would wait for a request.
+                    if !asked.load(Ordering::Relaxed) {
+                        return Poll::Ready(Ok(()));
+                    }
                 }
                 http.poll_without_shutdown(cx)
             })

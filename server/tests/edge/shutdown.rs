@@ -4,6 +4,7 @@ use super::rig::*;
 use kvservice_server::config::EdgeConfig;
 use kvservice_server::edge::ToConn;
 use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 #[tokio::test]
@@ -63,9 +64,43 @@ async fn a_client_that_does_not_say_goodbye_does_not_hold_up_the_stop() {
     };
     let (rig, _seen) = echo_rig(config).await;
     let _mute = connect_raw(rig.addr).await;
-    let _half_open = TcpStream::connect(rig.addr).await.unwrap();
     rig.stop.stop();
     soon("serve to return", rig.served).await.unwrap();
+}
+
+#[tokio::test]
+async fn connections_that_ask_nothing_are_closed_at_once() {
+    // Browsers keep such connections; a stop that waited for them would wait for these times.
+    let hour = Duration::from_secs(3600);
+    let config = EdgeConfig {
+        drain_timeout: hour,
+        handshake_timeout: hour,
+        ..EdgeConfig::default()
+    };
+    let (rig, _seen) = echo_rig(config).await;
+    let mut unused = TcpStream::connect(rig.addr).await.unwrap();
+    let mut half_asked = TcpStream::connect(rig.addr).await.unwrap();
+    half_asked.write_all(b"GET / HT").await.unwrap();
+    let mut kept = TcpStream::connect(rig.addr).await.unwrap();
+    kept.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        .await
+        .unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"ok\n") {
+        assert_ne!(
+            soon("an answer", kept.read_buf(&mut answer)).await.unwrap(),
+            0
+        );
+    }
+    rig.stop.stop();
+    soon("serve to return", rig.served).await.unwrap();
+    for tcp in [&mut unused, &mut half_asked, &mut kept] {
+        // An end of file or a reset: closed is closed.
+        assert_eq!(
+            soon("the end", tcp.read(&mut [0; 16])).await.unwrap_or(0),
+            0
+        );
+    }
 }
 
 #[tokio::test]
