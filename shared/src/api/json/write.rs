@@ -250,31 +250,46 @@ fn push_u64(out: &mut String, mut number: u64) {
 }
 
 /// A JSON string: quotes, and an escape where JSON asks for one.
+///
+/// Most text needs none, so it is looked at in pieces first, without a branch for each byte: that
+/// is several times faster.
 pub(crate) fn push_str(out: &mut String, text: &str) {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
+    const PIECE_BYTES: usize = 64;
     out.push('"');
     let mut written = 0;
-    for (index, byte) in text.bytes().enumerate() {
-        let escape = match byte {
-            b'"' => "\\\"",
-            b'\\' => "\\\\",
-            b'\n' => "\\n",
-            b'\r' => "\\r",
-            b'\t' => "\\t",
-            0x08 => "\\b",
-            0x0c => "\\f",
-            0x00..=0x1f => "\\u00",
-            _ => continue,
-        };
-        // Every byte that is escaped is ASCII, so it is a character of its own.
-        out.push_str(&text[written..index]);
-        out.push_str(escape);
-        if escape.len() > 2 {
-            out.push(char::from(HEX[usize::from(byte >> 4)]));
-            out.push(char::from(HEX[usize::from(byte & 15)]));
+    for (piece, bytes) in text.as_bytes().chunks(PIECE_BYTES).enumerate() {
+        let special = |byte: u8| (byte < 0x20) | (byte == b'"') | (byte == b'\\');
+        if !bytes.iter().fold(false, |any, &byte| any | special(byte)) {
+            continue;
         }
-        written = index + 1;
+        for (offset, &byte) in bytes.iter().enumerate().filter(|&(_, &byte)| special(byte)) {
+            // A byte that is escaped is ASCII, so it is a character of its own.
+            let index = piece * PIECE_BYTES + offset;
+            out.push_str(&text[written..index]);
+            push_escape(out, byte);
+            written = index + 1;
+        }
     }
     out.push_str(&text[written..]);
     out.push('"');
+}
+
+fn push_escape(out: &mut String, byte: u8) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let short = match byte {
+        b'"' => "\\\"",
+        b'\\' => "\\\\",
+        b'\n' => "\\n",
+        b'\r' => "\\r",
+        b'\t' => "\\t",
+        0x08 => "\\b",
+        0x0c => "\\f",
+        _ => {
+            out.push_str("\\u00");
+            out.push(char::from(HEX[usize::from(byte >> 4)]));
+            out.push(char::from(HEX[usize::from(byte & 15)]));
+            return;
+        }
+    };
+    out.push_str(short);
 }

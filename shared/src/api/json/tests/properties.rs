@@ -16,7 +16,7 @@ use wasm_bindgen_test::wasm_bindgen_test as test;
 fn text() -> impl Strategy<Value = String> {
     // Every kind of character that JSON escapes, and some that it does not.
     let special = prop::sample::select(vec!['"', '\\', '/', '\n', '\0', '\u{1f}', '\u{7f}', '😀']);
-    vec(prop_oneof![special, any::<char>()], 0..20).prop_map(|chars| chars.into_iter().collect())
+    vec(prop_oneof![special, any::<char>()], 0..100).prop_map(|chars| chars.into_iter().collect())
 }
 
 fn value() -> impl Strategy<Value = Value> {
