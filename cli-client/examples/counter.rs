@@ -1,7 +1,7 @@
 //! Counts in one key, exactly, however often the connection breaks: `cargo run --example counter`.
 //!
-//! Start a server first (`kvservice-server single --listen 127.0.0.1:7400`), and stop and start it while
-//! this runs.
+//! Start a server first (`kvservice-server single --listen 127.0.0.1:7400`), and stop and start it
+//! while this runs.
 
 use kvservice_client::{Client, Config, Connection, Op, Swap, Value};
 
@@ -11,7 +11,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .nth(1)
         .unwrap_or_else(|| "127.0.0.1:7400".to_owned());
 
-    // Connect. `start` keeps trying in the background; `connect` would wait for the first connection.
+    // Connect. `start` keeps trying in the background; `connect` would wait for the first
+    // connection.
     let client = Client::start(Config::new(address.parse()?));
 
     // Reconnect: the client does so by itself, and says how it stands.
@@ -40,8 +41,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         answer?;
     }
 
-    // Call. Should the connection break under one of these writes, it is sent again under the same id:
-    // no step of the count is lost, and none is counted twice.
+    // Call. Should the connection break under one of these writes, it is sent again under the same
+    // id: no step of the count is lost, and none is counted twice.
     for _ in 0..100 {
         let mut held = client.get("count").await?.map(|found| found.value);
         loop {

@@ -6,8 +6,8 @@ use std::str::FromStr;
 
 /// The address of a front-end's client port.
 ///
-/// Read from text: `ws://HOST:PORT`, `ws://HOST:PORT/PATH` or `HOST:PORT`; the path is `/v1/ws` where none
-/// is given. Shown as the whole URL.
+/// Read from text: `ws://HOST:PORT`, `ws://HOST:PORT/PATH` or `HOST:PORT`; the path is `/v1/ws`
+/// where none is given. Shown as the whole URL.
 ///
 /// ```
 /// use kvservice_client::ServerAddress;
@@ -107,7 +107,8 @@ impl FromStr for ServerAddress {
     }
 }
 
-/// Whether the text can stand as a URL's host. Whether there is such a host is for the resolver to say.
+/// Whether the text can stand as a URL's host. Whether there is such a host is for the resolver to
+/// say.
 fn is_host(text: &str) -> bool {
     if let Some(inner) = text.strip_prefix('[') {
         return inner

@@ -49,7 +49,8 @@ pub(crate) fn op(op: &Op) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether a server will take the requests as one batch. The session splits what is too long for a frame.
+/// Whether a server will take the requests as one batch. The session splits what is too long for a
+/// frame.
 pub(crate) fn batch(ops: &[Op]) -> Result<(), Error> {
     if !(1..=BATCH_REQUESTS_MAX).contains(&ops.len()) {
         return Err(Error::Invalid(format!(

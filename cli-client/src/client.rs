@@ -20,8 +20,8 @@ const QUEUE_ORDERS: usize = 64;
 
 /// A connection to kvservice, and the session that makes its retries safe.
 ///
-/// A handle is cheap to clone; all clones share one connection and one session. When the last one is
-/// dropped, and the last [`Call`], the connection closes.
+/// A handle is cheap to clone; all clones share one connection and one session. When the last one
+/// is dropped, and the last [`Call`], the connection closes.
 ///
 /// Requests of one handle are sent in the order in which they are submitted. While there is no
 /// connection they wait for it, up to [`Config::request_timeout`].
@@ -85,8 +85,8 @@ pub struct Page {
 }
 
 impl Client {
-    /// A client under a new session. It connects in the background, and again whenever the connection
-    /// is lost.
+    /// A client under a new session. It connects in the background, and again whenever the
+    /// connection is lost.
     ///
     /// # Panics
     /// Outside a tokio runtime (with its I/O and time enabled).
@@ -102,8 +102,9 @@ impl Client {
     /// As [`Client::start`], and waits for the first connection.
     ///
     /// # Errors
-    /// [`Error::Connect`] or the server's [`Error::Api`] if the first attempt fails: nothing listens there, say, or the server cannot
-    /// take a session yet. Nothing is retried then; to keep trying, use [`Client::start`].
+    /// [`Error::Connect`] or the server's [`Error::Api`] if the first attempt fails: nothing
+    /// listens there, say, or the server cannot take a session yet. Nothing is retried then; to
+    /// keep trying, use [`Client::start`].
     pub async fn connect(config: Config) -> Result<Client, Error> {
         let client = Client::start(config);
         let mut state = client.watch();
@@ -126,8 +127,8 @@ impl Client {
         Ok(client)
     }
 
-    /// How the connection stands, now and whenever it changes. A reader that is slower than the changes
-    /// sees the last one.
+    /// How the connection stands, now and whenever it changes. A reader that is slower than the
+    /// changes sees the last one.
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<Connection> {
         self.state.clone()
@@ -141,8 +142,8 @@ impl Client {
         Ok(self.submit(op).await?.await?.result?)
     }
 
-    /// Sends one request. Returns once it has its place in the order of this connection; the [`Call`]
-    /// ends when it is answered.
+    /// Sends one request. Returns once it has its place in the order of this connection; the
+    /// [`Call`] ends when it is answered.
     ///
     /// # Errors
     /// [`Error::Invalid`] or [`Error::Closed`].
@@ -156,8 +157,8 @@ impl Client {
         })
     }
 
-    /// Sends requests as one frame (as more, if they are too long for one). Returns once they have their
-    /// place in the order of this connection.
+    /// Sends requests as one frame (as more, if they are too long for one). Returns once they have
+    /// their place in the order of this connection.
     ///
     /// # Errors
     /// [`Error::Invalid`] if one of them is invalid, or they are none, or more than 1,024
@@ -181,8 +182,8 @@ impl Client {
         Ok(calls)
     }
 
-    /// Sends any number of requests, as few frames as they fit into, and waits for all answers. They are
-    /// in the order of the requests.
+    /// Sends any number of requests, as few frames as they fit into, and waits for all answers.
+    /// They are in the order of the requests.
     ///
     /// # Errors
     /// [`Error::Invalid`] if one of them is invalid; then none is sent. Every other error is one
@@ -290,9 +291,9 @@ impl Client {
         }
     }
 
-    /// The keys that start with `prefix` and come after `after` (empty: from the first), as many as fit
-    /// on a page. Go on after the last entry's key while [`Page::more`]; each page is current, the pages
-    /// together are not one snapshot.
+    /// The keys that start with `prefix` and come after `after` (empty: from the first), as many as
+    /// fit on a page. Go on after the last entry's key while [`Page::more`]; each page is current,
+    /// the pages together are not one snapshot.
     ///
     /// # Errors
     /// See [`Error`].
@@ -323,8 +324,8 @@ impl Client {
         }
     }
 
-    /// Ends the session and closes the connection, after everything that was submitted before. What is
-    /// unanswered then fails; all clones of this handle are closed with it.
+    /// Ends the session and closes the connection, after everything that was submitted before. What
+    /// is unanswered then fails; all clones of this handle are closed with it.
     pub async fn close(&self) {
         let (done, closed) = oneshot::channel();
         // A driver that is gone has closed already.
@@ -345,8 +346,8 @@ impl Client {
     }
 }
 
-/// An answer of another kind than its request. The session reads an answer by what was asked, so this
-/// does not happen; and a program is not brought down for it if it does.
+/// An answer of another kind than its request. The session reads an answer by what was asked, so
+/// this does not happen; and a program is not brought down for it if it does.
 fn unexpected(reply: &Reply) -> Error {
     Error::Api(ApiError {
         code: ErrorCode::Internal,

@@ -50,9 +50,9 @@ impl Config {
         self
     }
 
-    /// How long the connection may stay silent while an answer is awaited, before it is given up and
-    /// opened anew. The client sends pings meanwhile, so only a server or a network that is stuck stays
-    /// silent; an answer may take longer.
+    /// How long the connection may stay silent while an answer is awaited, before it is given up
+    /// and opened anew. The client sends pings meanwhile, so only a server or a network that is
+    /// stuck stays silent; an answer may take longer.
     #[must_use]
     pub fn silence_timeout(mut self, timeout: Duration) -> Config {
         self.silence_timeout = timeout;

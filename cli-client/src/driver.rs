@@ -72,8 +72,8 @@ pub(crate) struct Driver {
     epoch: Instant,
     line: Line,
     orders: mpsc::Receiver<Order>,
-    /// An order taken from the queue that does not fit into the session's window yet. Nothing more is
-    /// taken until it does: the queue fills, and those who submit wait.
+    /// An order taken from the queue that does not fit into the session's window yet. Nothing more
+    /// is taken until it does: the queue fills, and those who submit wait.
     held: Option<Submission>,
     waiting: HashMap<RequestId, oneshot::Sender<Response>>,
     state: watch::Sender<Connection>,
@@ -199,8 +199,9 @@ impl Driver {
             }
             None => return,
         };
-        // A session that is closed or taken over takes nothing; the senders are dropped, and their calls
-        // end with `Error::Closed`. That it is not full was checked, and nobody submits `hello`.
+        // A session that is closed or taken over takes nothing; the senders are dropped, and their
+        // calls end with `Error::Closed`. That it is not full was checked, and nobody submits
+        // `hello`.
         if let Ok(ids) = ids {
             self.waiting.extend(ids.into_iter().zip(replies));
         }
@@ -253,8 +254,8 @@ impl Driver {
         self.config.silence_timeout / PINGS_PER_SILENCE
     }
 
-    /// When [`Driver::on_time`] is next needed: when the session says, and for a ping while an answer is
-    /// awaited (`hello`'s too).
+    /// When [`Driver::on_time`] is next needed: when the session says, and for a ping while an
+    /// answer is awaited (`hello`'s too).
     fn wake_at(&self) -> Option<Instant> {
         let session = self
             .session

@@ -6,8 +6,9 @@ use kvservice_shared::api::{ApiError, Outcome};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The server answered with an error, or no answer came in time. [`ApiError::outcome`] says whether
-    /// the request may have been applied: over all attempts that the client made, not only the last.
+    /// The server answered with an error, or no answer came in time. [`ApiError::outcome`] says
+    /// whether the request may have been applied: over all attempts that the client made, not only
+    /// the last.
     #[error("{}", describe(.0))]
     Api(ApiError),
     /// The request breaks a limit or a rule of the protocol; nothing was sent.
@@ -22,8 +23,8 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the request may have been applied all the same: only then is it wrong to send it again as
-    /// a new request.
+    /// Whether the request may have been applied all the same: only then is it wrong to send it
+    /// again as a new request.
     #[must_use]
     pub fn outcome_unknown(&self) -> bool {
         match self {
@@ -42,10 +43,10 @@ impl From<ApiError> for Error {
 
 fn describe(error: &ApiError) -> String {
     let outcome = match error.outcome {
-        Outcome::NotApplied => "not applied",
-        Outcome::Unknown => "outcome unknown",
+        Outcome::NotApplied => "",
+        Outcome::Unknown => " (outcome unknown)",
     };
-    format!("{}: {} ({outcome})", error.code, error.message)
+    format!("{}: {}{outcome}", error.code, error.message)
 }
 
 #[cfg(test)]
@@ -54,7 +55,7 @@ mod tests {
     use kvservice_shared::api::ErrorCode;
 
     #[test]
-    fn says_the_code_the_reason_and_the_outcome() {
+    fn says_the_code_the_reason_and_an_unknown_outcome() {
         let error = Error::from(ApiError {
             code: ErrorCode::Timeout,
             message: "no answer within 5 s".into(),

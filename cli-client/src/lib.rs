@@ -1,8 +1,8 @@
 //! The Rust client of kvservice, a replicated key-value store.
 //!
 //! A [`Client`] holds one connection and one session. It connects in the background, connects again
-//! whenever the connection is lost, and then sends what was not answered under the same ids, so that
-//! each write is applied once. Where the outcome of a write cannot be known, its error says so
+//! whenever the connection is lost, and then sends what was not answered under the same ids, so
+//! that each write is applied once. Where the outcome of a write cannot be known, its error says so
 //! ([`Error::outcome_unknown`]).
 //!
 //! ```no_run
@@ -28,10 +28,10 @@
 //! ```
 //!
 //! # What is where
-//! The decisions (ids, what to send again, when to connect again) are made by the pure state machine
-//! [`kvservice_shared::session::Session`], which the browser client uses too. This crate drives it: one
-//! task per client owns the session and the socket. Every queue has a bound: a caller waits when the
-//! session's window of 1,024 requests is full.
+//! The decisions (ids, what to send again, when to connect again) are made by the pure state
+//! machine [`kvservice_shared::session::Session`], which the browser client uses too. This crate
+//! drives it: one task per client owns the session and the socket. Every queue has a bound: a
+//! caller waits when the session's window of 1,024 requests is full.
 //!
 //! A [`Reader`] sends requests that change nothing, without a session.
 

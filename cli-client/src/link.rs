@@ -10,8 +10,8 @@ use tokio_tungstenite::tungstenite::Error as WsError;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
-/// An open socket and the frames that wait to go out on it. Their number is bounded by the session's
-/// window, since the session sends nothing that is not one of its unanswered requests.
+/// An open socket and the frames that wait to go out on it. Their number is bounded by the
+/// session's window, since the session sends nothing that is not one of its unanswered requests.
 pub(crate) struct Link {
     socket: Socket,
     outbox: VecDeque<Message>,
@@ -46,8 +46,8 @@ impl Link {
 
     /// Sends what is queued and waits for something to come in. Dropping the future loses nothing.
     ///
-    /// Both directions go on in one task: a server that reads nothing more until its answers are taken
-    /// would otherwise wait for us while we wait for it.
+    /// Both directions go on in one task: a server that reads nothing more until its answers are
+    /// taken would otherwise wait for us while we wait for it.
     pub(crate) async fn next(&mut self) -> Incoming {
         poll_fn(|cx| self.poll_next(cx)).await
     }

@@ -5,7 +5,7 @@ use crate::error::Error;
 use crate::link::{Incoming, Link};
 use crate::{check, wire};
 use kvservice_shared::api::json::decode_responses;
-use kvservice_shared::api::{Op, Request, Response};
+use kvservice_shared::api::{ApiError, ErrorCode, Op, Request, Response};
 use kvservice_shared::ids::RequestId;
 use tokio::time::{Duration, Instant};
 use tokio_tungstenite::tungstenite::Message;
@@ -15,9 +15,9 @@ const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// Asks for what changes nothing: `get`, `list`, `status`.
 ///
-/// A read can be sent again without harm, so it needs no session; and opening one is a write, which the
-/// server refuses while its chain is incomplete. [`Op::Status`] asked here is answered even then. One
-/// request is under way at a time. Use a [`crate::Client`] for everything else.
+/// A read can be sent again without harm, so it needs no session; and opening one is a write, which
+/// the server refuses while its chain is incomplete. [`Op::Status`] asked here is answered even
+/// then. One request is under way at a time. Use a [`crate::Client`] for everything else.
 pub struct Reader {
     config: Config,
     link: Link,
@@ -39,13 +39,13 @@ impl Reader {
         })
     }
 
-    /// Sends one request and waits for its answer; connects again and asks again if the connection is
-    /// lost meanwhile.
+    /// Sends one request and waits for its answer; connects again and asks again if the connection
+    /// is lost meanwhile.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a request that changes something or breaks a limit; [`Error::Connect`] if no
-    /// answer came within [`Config::request_timeout`]. An error that the server answers with is in
-    /// [`Response::result`].
+    /// [`Error::Invalid`] for a request that changes something or breaks a limit. If no answer came
+    /// within [`Config::request_timeout`]: [`Error::Connect`] where the connection was lost, else
+    /// [`Error::Api`]. An error that the server answers with is in [`Response::result`].
     pub async fn ask(&mut self, op: Op) -> Result<Response, Error> {
         check::op(&op)?;
         if op.kind().is_write() {
@@ -117,8 +117,11 @@ async fn open(config: &Config) -> Result<Link, Error> {
 async fn within<T>(deadline: Option<Instant>, future: impl Future<Output = T>) -> Result<T, Error> {
     match deadline {
         None => Ok(future.await),
-        Some(at) => tokio::time::timeout_at(at, future)
-            .await
-            .map_err(|_| Error::Connect("no answer came in time".to_owned())),
+        Some(at) => tokio::time::timeout_at(at, future).await.map_err(|_| {
+            Error::Api(ApiError::not_applied(
+                ErrorCode::Timeout,
+                "no answer came in time",
+            ))
+        }),
     }
 }

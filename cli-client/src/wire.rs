@@ -1,7 +1,8 @@
-//! The socket under a client: TCP without delay, the WebSocket handshake, and bounds on every buffer.
+//! The socket under a client: TCP without delay, the WebSocket handshake, and bounds on every
+//! buffer.
 //!
-//! [`crate::Client`] is built on it. It is public for programs that speak the protocol by themselves,
-//! as `kvservice bench` does.
+//! [`crate::Client`] is built on it. It is public for programs that speak the protocol by
+//! themselves, as `kvservice bench` does.
 
 use crate::address::ServerAddress;
 use kvservice_shared::api::SUBPROTOCOL;
@@ -19,8 +20,8 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 /// An open connection to a server.
 pub type Socket = WebSocketStream<TcpStream>;
 
-/// Longest frame taken from a server, in bytes. One page of `list`, the longest single answer, is about
-/// 2 MiB before JSON's escapes make it longer; the rest is for answers that share a frame.
+/// Longest frame taken from a server, in bytes. One page of `list`, the longest single answer, is
+/// about 2 MiB before JSON's escapes make it longer; the rest is for answers that share a frame.
 pub const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Bytes read from the socket at once. Allocated with the connection.
@@ -51,7 +52,8 @@ impl ConnectError {
     }
 }
 
-/// Opens a connection, within `timeout` for all of it: name look-up, TCP and the WebSocket handshake.
+/// Opens a connection, within `timeout` for all of it: name look-up, TCP and the WebSocket
+/// handshake.
 ///
 /// # Errors
 /// See [`ConnectError`]. Dropping the future gives up.
@@ -82,8 +84,8 @@ async fn open_unbounded(address: &ServerAddress) -> Result<Socket, ConnectError>
     Ok(socket)
 }
 
-/// The library leaves its write buffer unbounded unless told. A frame is taken only when the one before
-/// it is out, so twice the longest frame is room enough.
+/// The library leaves its write buffer unbounded unless told. A frame is taken only when the one
+/// before it is out, so twice the longest frame is room enough.
 fn socket_config() -> WebSocketConfig {
     WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER_BYTES)

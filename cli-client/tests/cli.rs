@@ -293,7 +293,7 @@ fn a_chain_that_takes_no_session_still_reads_and_says_so() {
     server.refuse_hello(true);
     assert_eq!(kvservice(&server, &["status"], b"").status.code(), Some(0));
     let output = kvservice(&server, &["set", "a", "b"], b"");
-    let refused = "kvservice: unavailable: no node has joined yet (not applied)\n";
+    let refused = "kvservice: unavailable: no node has joined yet\n";
     expect(&output, 2, "", refused);
 }
 

@@ -1,5 +1,5 @@
-//! A small front-end for tests: it speaks the client protocol over a map in memory, keeps the outcomes of
-//! sessions, and misbehaves exactly when told.
+//! A small front-end for tests: it speaks the client protocol over a map in memory, keeps the
+//! outcomes of sessions, and misbehaves exactly when told.
 
 // Each test file uses its own part of this.
 #![allow(dead_code)]

@@ -6,21 +6,25 @@ use kvservice_client::{AddressError, ServerAddress};
 use std::ffi::OsString;
 use std::time::Duration;
 
+/// Where `--help` lists the options of every command.
+const GLOBAL: &str = "Options of every command";
+
 #[derive(Parser, Debug)]
 #[command(
     name = "kvservice",
     version,
     about = "The terminal client of kvservice, a replicated key-value store",
     long_about = "The terminal client of kvservice, a replicated key-value store.\n\n\
-        Without a command it opens a prompt; from a pipe it reads the prompt's commands, a line each.",
-    after_help = "Exit status: 0 success; 1 the key is not there, or the test failed; 2 an error.",
-    args_conflicts_with_subcommands = false
+        Without a command it opens a prompt; from a pipe it reads the prompt's\n\
+        commands, a line each.",
+    after_help = "Exit status: 0 success; 1 the key is not there, or the test failed; 2 an error."
 )]
 pub struct Cli {
     /// Where the server is: ws://HOST:PORT[/PATH], or HOST:PORT
     #[arg(
         long,
         global = true,
+        help_heading = GLOBAL,
         env = "KVSERVICE_SERVER",
         default_value = "127.0.0.1:7400",
         value_name = "ADDRESS",
@@ -28,10 +32,24 @@ pub struct Cli {
     )]
     pub server: ServerAddress,
     /// How long a request may take, over all attempts: 5s, 500ms, 1m
-    #[arg(long, global = true, default_value = "5s", value_name = "TIME", value_parser = duration)]
+    #[arg(
+        long,
+        global = true,
+        help_heading = GLOBAL,
+        default_value = "5s",
+        value_name = "TIME",
+        value_parser = duration
+    )]
     pub timeout: Duration,
     /// Print answers for people, or the server's responses as JSON, one a line
-    #[arg(long, short, global = true, value_enum, default_value_t = Output::Text)]
+    #[arg(
+        long,
+        short,
+        global = true,
+        help_heading = GLOBAL,
+        value_enum,
+        default_value_t = Output::Text
+    )]
     pub output: Output,
     #[command(subcommand)]
     pub command: Option<Command>,
@@ -99,14 +117,12 @@ pub struct TestSet {
     /// Only if the key holds nothing
     #[arg(long)]
     pub absent: bool,
-    /// What the key must hold, and its new value (`-` takes standard input, byte for byte)
-    #[arg(
-        required = true,
-        num_args = 1..=2,
-        value_names = ["TEST", "VALUE"],
-        allow_hyphen_values = true
-    )]
-    pub values: Vec<OsString>,
+    /// What the key must hold; left out with --absent
+    #[arg(value_name = "TEST", allow_hyphen_values = true)]
+    pub first: OsString,
+    /// Its new value; `-` takes standard input, byte for byte
+    #[arg(value_name = "VALUE", allow_hyphen_values = true)]
+    pub second: Option<OsString>,
 }
 
 #[derive(Args, Debug)]
@@ -120,7 +136,8 @@ pub struct Bench {
         value_parser = clap::value_parser!(u32).range(1..=1_024))]
     pub pipeline: u32,
     /// Requests of each test, over all connections
-    #[arg(short = 'n', long, default_value_t = 100_000, value_name = "N", conflicts_with = "seconds",
+    #[arg(short = 'n', long, default_value_t = 100_000, value_name = "N",
+        conflicts_with = "seconds",
         value_parser = clap::value_parser!(u64).range(1..))]
     pub requests: u64,
     /// Seconds of each test, instead of a number of requests
@@ -242,7 +259,7 @@ mod tests {
     #[test]
     fn testset_takes_a_test_or_absent() {
         let values = |line: &[&str]| match parse(line).unwrap().command {
-            Some(Command::Testset(args)) => (args.absent, args.values.len()),
+            Some(Command::Testset(args)) => (args.absent, 1 + args.second.iter().count()),
             other => panic!("{other:?}"),
         };
         assert_eq!(values(&["testset", "k", "old", "new"]), (false, 2));

@@ -10,7 +10,7 @@ mod output;
 mod pipe;
 mod prompt;
 
-use args::{Cli, Command};
+use args::{Cli, Command, Output};
 use clap::{CommandFactory, Parser};
 use kvservice_client::{Config, Error, ServerAddress};
 use output::{Exit, Failure};
@@ -20,8 +20,8 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let server = cli.server.clone();
-    // One thread drives everything: a terminal client has little to do, and the benchmark shares its
-    // machine with the servers that it measures.
+    // One thread drives everything: a terminal client has little to do, and the benchmark shares
+    // its machine with the servers that it measures.
     let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -51,7 +51,10 @@ async fn run(cli: Cli) -> Result<Exit, Failure> {
             prompt::run(&cli.server, config).await
         }
         None => pipe::run(config, cli.output).await,
-        Some(Command::Bench(bench)) => bench::run(&cli.server, timeout, &bench).await,
+        Some(Command::Bench(mut bench)) => {
+            bench.json |= cli.output == Output::Json;
+            bench::run(&cli.server, timeout, &bench).await
+        }
         Some(Command::Completions { shell }) => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "kvservice", &mut script);

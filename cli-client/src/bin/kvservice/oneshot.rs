@@ -1,7 +1,7 @@
 //! One command from the shell's command line: `kvservice get KEY` and its siblings.
 
 use crate::args::{Command, Output, TestSet};
-use crate::output::{Exit, Failure};
+use crate::output::{Exit, Failure, Style, to_stderr};
 use crate::pipe::next_page;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -12,7 +12,7 @@ use kvservice_shared::command;
 use kvservice_shared::limits::{LIST_ENTRIES_MAX, VALUE_BYTES_MAX};
 use std::borrow::Cow;
 use std::ffi::OsString;
-use std::io::{self, Read, Write};
+use std::io::{self, IsTerminal, Read, Write};
 use tokio::sync::watch;
 
 pub async fn run(config: Config, command: Command, output: Output) -> Result<Exit, Failure> {
@@ -99,11 +99,28 @@ fn finish(
                 Err(_) => Exit::Error,
             }
         }
-        (Output::Text, Ok(reply)) => print(reply, &mut out)?,
+        (Output::Text, Ok(reply)) => {
+            let exit = print(reply, &mut out)?;
+            // Standard output stays empty, which on a terminal is said beside it.
+            if says_nothing(reply) && out.is_terminal() {
+                to_stderr(&Style::for_stderr().dim("(none)"));
+            }
+            exit
+        }
         (Output::Text, Err(error)) => return Err(Error::Api(error.clone()).into()),
     };
     out.flush()?;
     Ok(exit)
+}
+
+/// Whether a command prints nothing for the reply, because there is nothing.
+fn says_nothing(reply: &Reply) -> bool {
+    match reply {
+        Reply::Get { value, .. } => value.is_none(),
+        Reply::TestSet { swapped, value, .. } => !swapped && value.is_none(),
+        Reply::Delete { deleted, .. } => !deleted,
+        _ => false,
+    }
 }
 
 /// A read needs no session.
@@ -114,8 +131,8 @@ async fn read(config: Config, op: Op) -> Result<Response, Failure> {
     Ok(response?)
 }
 
-/// A write goes under a session, so that it is applied once even if the connection breaks under it. A
-/// server that cannot be reached at all, or takes no session, is an error at once.
+/// A write goes under a session, so that it is applied once even if the connection breaks under it.
+/// A server that cannot be reached at all, or takes no session, is an error at once.
 async fn write(config: Config, op: Op) -> Result<Response, Failure> {
     let client = Client::start(config);
     let mut state = client.watch();
@@ -178,8 +195,8 @@ fn print_value(value: &Value, out: &mut dyn Write) -> io::Result<()> {
     out.write_all(b"\n")
 }
 
-/// A line each: key, tab, value. What would break the line or steer the terminal is quoted as JSON, and
-/// what is not UTF-8 is `base64:…`, as at the prompt.
+/// A line each: key, tab, value. What would break the line or steer the terminal is quoted as JSON,
+/// and what is not UTF-8 is `base64:…`, as at the prompt.
 fn print_entries(entries: &[ListEntry], out: &mut dyn Write) -> io::Result<()> {
     let mut lines = String::new();
     for entry in entries {
@@ -209,7 +226,8 @@ fn test_set(args: TestSet) -> Result<Op, Failure> {
     let TestSet {
         key,
         absent,
-        mut values,
+        first,
+        second,
     } = args;
     let usage = |problem: &str| {
         Failure::Usage(format!(
@@ -217,13 +235,11 @@ fn test_set(args: TestSet) -> Result<Op, Failure> {
              kvservice testset KEY --absent VALUE"
         ))
     };
-    let value = values.pop().ok_or_else(|| usage("the value is missing"))?;
-    let test = values.pop();
-    let test = match (test, absent) {
-        (Some(test), false) => Some(argument_bytes(test)),
-        (None, true) => None,
-        (Some(_), true) => return Err(usage("with --absent there is no TEST")),
-        (None, false) => return Err(usage("TEST or --absent is missing")),
+    let (test, value) = match (absent, second) {
+        (false, Some(value)) => (Some(argument_bytes(first)), value),
+        (true, None) => (None, first),
+        (true, Some(_)) => return Err(usage("with --absent there is no TEST")),
+        (false, None) => return Err(usage("TEST or --absent is missing")),
     };
     Ok(Op::TestSet {
         key,

@@ -1,9 +1,9 @@
 //! The prompt's commands from a pipe: a line each, answers in the order of the lines.
 //!
-//! Lines are sent ahead of the answers to those before them, up to a window. That is safe because the
-//! server keeps the order of one connection's requests, with one exception: after a failover unanswered
-//! requests are sent again, and a read might then see a write that stands after it. So a write waits
-//! here until the reads of its key before it are answered.
+//! Lines are sent ahead of the answers to those before them, up to a window. That is safe because
+//! the server keeps the order of one connection's requests, with one exception: after a failover
+//! unanswered requests are sent again, and a read might then see a write that stands after it. So a
+//! write waits here until the reads of its key before it are answered.
 
 use crate::args::Output;
 use crate::oneshot::first_failure;
@@ -64,8 +64,8 @@ fn read_lines() -> mpsc::Receiver<Line> {
     receiver
 }
 
-/// The next line without its end; `None` at the end of the input. However long a line is, it takes no
-/// more memory than the longest that makes sense.
+/// The next line without its end; `None` at the end of the input. However long a line is, it takes
+/// no more memory than the longest that makes sense.
 fn next_line(input: &mut impl BufRead) -> Option<Line> {
     let mut bytes = Vec::new();
     let limit = LINE_BYTES_MAX as u64 + 1;
@@ -353,7 +353,8 @@ fn written_key(command: &Command) -> Option<&str> {
     }
 }
 
-/// The answer to the first pending line; `None` where it awaits none. Dropping the future loses nothing.
+/// The answer to the first pending line; `None` where it awaits none. Dropping the future loses
+/// nothing.
 async fn front(pending: &mut VecDeque<Pending>) -> Option<Result<Response, Error>> {
     match pending.front_mut() {
         Some(Pending {

@@ -1,12 +1,13 @@
-//! One connection of the benchmark: a frame out, its answers in, and the same again. When the connection
-//! is lost it opens another one under the same session, and what was not answered is sent again.
+//! One connection of the benchmark: a frame out, its answers in, and the same again. When the
+//! connection is lost it opens another one under the same session, and what was not answered is
+//! sent again.
 
 use super::frames::{self, Requests};
 use super::stats::Stats;
 use crate::args::BenchTest;
 use futures_util::{SinkExt, StreamExt};
 use kvservice_client::wire::{self, Socket};
-use kvservice_client::{Op, Reply, ServerAddress};
+use kvservice_client::{Error, Op, Reply, ServerAddress};
 use kvservice_shared::api::json::decode_responses;
 use kvservice_shared::api::{OpKind, Request};
 use kvservice_shared::ids::{RequestId, SessionUuid};
@@ -24,7 +25,8 @@ pub struct Plan {
     /// Requests in one frame.
     pub pipeline: u64,
     pub keyspace: u64,
-    /// A connection that awaits an answer and hears nothing for so long is given up and opened anew.
+    /// A connection that awaits an answer and hears nothing for so long is given up and opened
+    /// anew.
     pub silence: Duration,
     stats: Mutex<Stats>,
 }
@@ -83,12 +85,10 @@ impl Connection {
     /// Opens a connection under a new session.
     ///
     /// # Errors
-    /// Why it cannot be opened, for people.
-    pub async fn open(server: &ServerAddress, timeout: Duration) -> Result<Connection, String> {
+    /// It cannot be reached, or takes no session.
+    pub async fn open(server: &ServerAddress, timeout: Duration) -> Result<Connection, Error> {
         let session = SessionUuid(uuid::Uuid::new_v4());
-        let mut socket = wire::open(server, timeout)
-            .await
-            .map_err(|error| error.to_string())?;
+        let mut socket = wire::open(server, timeout).await.map_err(no_connection)?;
         hello(&mut socket, RequestId(1), session, timeout).await?;
         // Never 0, which the generator would stay at.
         let random = session.0.as_u64_pair().0 | 1;
@@ -174,12 +174,12 @@ impl Connection {
         }
     }
 
-    /// Opens the session's next connection, however long that takes. If the server has forgotten the
-    /// session, writes of the frame that were sent before have an unknown outcome.
+    /// Opens the session's next connection, however long that takes. If the server has forgotten
+    /// the session, writes of the frame that were sent before have an unknown outcome.
     async fn reconnect(&mut self, plan: &Plan, frame: &mut Frame) {
         let mut pause = RETRY_PAUSE;
-        // A `hello` whose answer was lost may have opened a forgotten session anew: what the next one
-        // resumes is then not the session in which the frame was sent.
+        // A `hello` whose answer was lost may have opened a forgotten session anew: what the next
+        // one resumes is then not the session in which the frame was sent.
         let mut in_doubt = false;
         loop {
             if let Ok(mut socket) = wire::open(&plan.server, plan.silence).await {
@@ -246,41 +246,48 @@ async fn hello(
     id: RequestId,
     session: SessionUuid,
     timeout: Duration,
-) -> Result<bool, String> {
+) -> Result<bool, Error> {
+    tokio::time::timeout(timeout, greet(socket, id, session))
+        .await
+        .unwrap_or_else(|_| {
+            Err(no_connection(format!(
+                "no answer to hello within {timeout:?}"
+            )))
+        })
+}
+
+async fn greet(socket: &mut Socket, id: RequestId, session: SessionUuid) -> Result<bool, Error> {
     let hello = Request {
         id,
         op: Op::Hello { session },
     };
-    let greeting = async {
-        socket
-            .send(Message::text(hello.to_json()))
-            .await
-            .map_err(|error| error.to_string())?;
-        loop {
-            let text = match socket.next().await {
-                Some(Ok(Message::Text(text))) => text,
-                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => continue,
-                Some(Err(error)) => return Err(error.to_string()),
-                Some(Ok(Message::Binary(_) | Message::Close(_))) | None => {
-                    return Err("the server closed the connection".to_owned());
-                }
-            };
-            let responses = decode_responses(&text, |id| (id == hello.id).then_some(OpKind::Hello))
-                .map_err(|error| error.to_string())?;
-            match responses
-                .into_iter()
-                .find(|response| response.id == Some(hello.id))
-            {
-                Some(response) => match response.result {
-                    Ok(Reply::Hello { resumed, .. }) => return Ok(resumed),
-                    Ok(_) => return Err("the server's hello is no hello".to_owned()),
-                    Err(error) => return Err(format!("{}: {}", error.code, error.message)),
-                },
-                None => continue,
-            }
-        }
-    };
-    tokio::time::timeout(timeout, greeting)
+    socket
+        .send(Message::text(hello.to_json()))
         .await
-        .unwrap_or_else(|_| Err(format!("no answer to hello within {timeout:?}")))
+        .map_err(no_connection)?;
+    loop {
+        let text = match socket.next().await {
+            Some(Ok(Message::Text(text))) => text,
+            Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => continue,
+            Some(Err(error)) => return Err(no_connection(error)),
+            Some(Ok(Message::Binary(_) | Message::Close(_))) | None => {
+                return Err(no_connection("the server closed the connection"));
+            }
+        };
+        let kind_of = |answered| (answered == id).then_some(OpKind::Hello);
+        let responses = decode_responses(&text, kind_of).map_err(no_connection)?;
+        let own = responses
+            .into_iter()
+            .find(|response| response.id == Some(id));
+        match own.map(|response| response.result) {
+            Some(Ok(Reply::Hello { resumed, .. })) => return Ok(resumed),
+            Some(Ok(_)) => return Err(no_connection("the answer to hello is none")),
+            Some(Err(error)) => return Err(Error::Api(error)),
+            None => {}
+        }
+    }
+}
+
+fn no_connection(reason: impl ToString) -> Error {
+    Error::Connect(reason.to_string())
 }

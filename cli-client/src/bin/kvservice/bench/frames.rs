@@ -1,5 +1,6 @@
-//! Frames of the benchmark: requests are put together from parts that are made once, and answers are
-//! skimmed instead of parsed. What is measured is the server, and this process shares its cores.
+//! Frames of the benchmark: requests are put together from parts that are made once, and answers
+//! are skimmed instead of parsed. What is measured is the server, and this process shares its
+//! cores.
 
 use crate::args::BenchTest;
 use kvservice_client::{ApiError, ErrorCode, Outcome};
@@ -36,8 +37,8 @@ impl Requests {
         8 + 16 + KEY_DIGITS + self.before_key.len() + self.after_key.len()
     }
 
-    /// One frame of `count` requests, which are ids with the numbers of their keys: an object for one, an
-    /// array for more.
+    /// One frame of `count` requests, which are ids with the numbers of their keys: an object for
+    /// one, an array for more.
     pub fn frame(&self, count: usize, requests: impl Iterator<Item = (u64, u64)>) -> String {
         let mut frame = String::with_capacity(2 + count * self.bytes_max());
         if count != 1 {
@@ -96,9 +97,9 @@ pub enum Answer {
 
 /// Reads a frame of answers, calling `each` with every id.
 ///
-/// The usual answers are skimmed: `{"id":` cannot stand inside a JSON string, where quotes are escaped,
-/// and no object of an answer to these tests has another `id`. At the first thing that is not as this
-/// project's server writes it, or is an error, the frame is parsed in earnest.
+/// The usual answers are skimmed: `{"id":` cannot stand inside a JSON string, where quotes are
+/// escaped, and no object of an answer to these tests has another `id`. At the first thing that is
+/// not as this project's server writes it, or is an error, the frame is parsed in earnest.
 ///
 /// # Errors
 /// The frame is not made of responses to requests; the message is for people.

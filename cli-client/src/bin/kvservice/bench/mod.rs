@@ -1,5 +1,5 @@
-//! `kvservice bench`: how fast the server answers, and how long nothing is acknowledged when a part of it
-//! fails. The flags are redis-benchmark's.
+//! `kvservice bench`: how fast the server answers, and how long nothing is acknowledged when a part
+//! of it fails. The flags are redis-benchmark's.
 
 mod connection;
 mod frames;
@@ -11,7 +11,7 @@ use crate::output::{self, Exit, Failure, Style};
 use connection::{Connection, Plan};
 use frames::Requests;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
-use kvservice_client::{Error, ServerAddress};
+use kvservice_client::ServerAddress;
 use kvservice_shared::limits::CLIENT_FRAME_BYTES_MAX;
 use report::{Progress, Report};
 use stats::{Extent, Stats};
@@ -42,8 +42,7 @@ pub async fn run(server: &ServerAddress, timeout: Duration, args: &Bench) -> Res
         .map(|_| Connection::open(server, timeout))
         .buffer_unordered(OPENING_MAX)
         .try_collect()
-        .await
-        .map_err(|reason| Failure::Request(Error::Connect(reason)))?;
+        .await?;
     let mut exit = Exit::Success;
     for &test in &args.tests {
         let (report, ended) = measure(server, timeout, args, test, connections).await?;

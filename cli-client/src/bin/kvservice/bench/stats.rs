@@ -114,8 +114,8 @@ impl Stats {
         self.last_done
     }
 
-    /// The longest time without an acknowledgement on any connection, up to `now`: while requests are
-    /// under way, the time since the last one counts.
+    /// The longest time without an acknowledgement on any connection, up to `now`: while requests
+    /// are under way, the time since the last one counts.
     pub fn longest_gap(&self, now: Instant) -> Duration {
         if self.under_way() > 0 {
             self.longest_gap.max(now.duration_since(self.last_done))

@@ -123,8 +123,8 @@ fn read_line(editor: &mut LineEditor, prompt: &str) -> Input {
 
 /// Prints lines above the one that is edited.
 ///
-/// The editor's own printer blocks while the editor is busy, and whoever prints news must not: hence a
-/// thread between them.
+/// The editor's own printer blocks while the editor is busy, and whoever prints news must not:
+/// hence a thread between them.
 #[derive(Clone)]
 pub struct Printer(std_mpsc::SyncSender<String>);
 

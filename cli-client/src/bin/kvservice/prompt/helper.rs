@@ -66,8 +66,8 @@ impl Completer for GrammarHelper {
     }
 }
 
-/// How the command goes on: `id,val)`. Not inserted as it stands, for they are only names of arguments;
-/// the rest of a command's name is.
+/// How the command goes on: `id,val)`. Not inserted as it stands, for they are only names of
+/// arguments; the rest of a command's name is.
 pub struct GrammarHint {
     shown: String,
     inserted: Option<String>,
@@ -162,8 +162,8 @@ fn hint(line: &str) -> Option<GrammarHint> {
     })
 }
 
-/// How many arguments are complete, and whether nothing is typed of the one after them. `None` once the
-/// command is closed, or inside a string.
+/// How many arguments are complete, and whether nothing is typed of the one after them. `None` once
+/// the command is closed, or inside a string.
 fn scan(arguments: &str) -> Option<(usize, bool)> {
     let (mut complete, mut current_is_empty) = (0, true);
     let (mut in_string, mut escaped) = (false, false);

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-/// The history file: in the user's state directory (`$XDG_STATE_HOME`, else `~/.local/state`; on Windows
-/// `%LOCALAPPDATA%`). `None` where the user has none; the history then ends with the prompt.
+/// The history file: in the user's state directory (`$XDG_STATE_HOME`, else `~/.local/state`; on
+/// Windows `%LOCALAPPDATA%`). `None` where the user has none; the history then ends with the
+/// prompt.
 pub fn file() -> Option<PathBuf> {
     let absolute = |name: &str| {
         std::env::var_os(name)

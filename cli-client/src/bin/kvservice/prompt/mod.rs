@@ -13,12 +13,14 @@ use kvservice_shared::command::{Command, HELP, ParseError, render};
 use kvservice_shared::limits::LIST_ENTRIES_MAX;
 use news::News;
 use std::io::{self, Write};
+use std::ops::ControlFlow;
 use std::time::Duration;
 use tokio::sync::watch;
 
 /// What stands before the line that is edited.
 const PROMPT: &str = "kvservice> ";
-/// How long the first prompt waits for word of the connection, so that the greeting stands above it.
+/// How long the first prompt waits for word of the connection, so that the greeting stands above
+/// it.
 const GREETING_WAIT: Duration = Duration::from_millis(700);
 
 pub async fn run(server: &ServerAddress, config: Config) -> Result<Exit, Failure> {
@@ -84,18 +86,29 @@ impl Prompt {
     async fn run(&self, editor: &mut Editor) -> Result<(), Failure> {
         loop {
             match editor.next_line(PROMPT).await {
-                Input::Line(line) if line.trim().is_empty() => {}
-                Input::Line(line) => match Command::parse(&line) {
-                    Ok(Command::Exit) => return Ok(()),
-                    Ok(Command::Help) => writeln!(io::stdout().lock(), "{HELP}")?,
-                    Ok(command) => self.carry_out(&command).await?,
-                    Err(error) => self.point_at(&line, &error)?,
-                },
+                // What was pasted at once may be several lines.
+                Input::Line(text) => {
+                    for line in text.lines().filter(|line| !line.trim().is_empty()) {
+                        if self.line(line).await?.is_break() {
+                            return Ok(());
+                        }
+                    }
+                }
                 Input::Discarded => {}
                 Input::End => return Ok(()),
                 Input::Broken(reason) => return Err(Failure::Usage(reason)),
             }
         }
+    }
+
+    async fn line(&self, line: &str) -> Result<ControlFlow<()>, Failure> {
+        match Command::parse(line) {
+            Ok(Command::Exit) => return Ok(ControlFlow::Break(())),
+            Ok(Command::Help) => writeln!(io::stdout().lock(), "{HELP}")?,
+            Ok(command) => self.carry_out(&command).await?,
+            Err(error) => self.point_at(line, &error)?,
+        }
+        Ok(ControlFlow::Continue(()))
     }
 
     /// ctrl-c ends the waiting, not the program. What was sent stays sent.
@@ -170,7 +183,8 @@ impl Prompt {
         }
     }
 
-    /// A caret under the character at fault, where the line is short enough to have stayed on one row.
+    /// A caret under the character at fault, where the line is short enough to have stayed on one
+    /// row.
     fn point_at(&self, line: &str, error: &ParseError) -> Result<(), Failure> {
         let mut out = io::stdout().lock();
         let column = PROMPT.len() + error.at;

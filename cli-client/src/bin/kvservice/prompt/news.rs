@@ -80,8 +80,8 @@ impl News {
                 reason,
             } => {
                 let first = !std::mem::replace(&mut self.is_lost, true);
-                // Every attempt would fill the screen: the first few, then ever fewer.
-                if !first && *attempt > 4 && !attempt.is_power_of_two() {
+                // Every attempt would fill the screen: after the first, ever fewer are shown.
+                if !first && (*attempt < 4 || !attempt.is_power_of_two()) {
                     return None;
                 }
                 let wait = retry_at.saturating_duration_since(now).as_secs_f64();
@@ -90,10 +90,10 @@ impl News {
                 } else {
                     format!("in {wait:.1} s")
                 };
-                let what = if self.was_live {
-                    "connection lost".to_owned()
-                } else {
-                    format!("cannot reach {}", self.server)
+                let what = match (first, self.was_live) {
+                    (true, true) => "connection lost".to_owned(),
+                    (true, false) => format!("cannot reach {}", self.server),
+                    (false, _) => "still no connection".to_owned(),
                 };
                 let mut line = format!("{what}: {reason}; retrying {when} (attempt {attempt})");
                 if !self.was_live && first && reason.contains("connection refused") {
@@ -163,7 +163,7 @@ mod tests {
         let said = (2..=100)
             .filter(|&n| news.on(&waiting(n, now), now).is_some())
             .count();
-        assert_eq!(said, "2 3 4 8 16 32 64".split(' ').count());
+        assert_eq!(said, "2 4 8 16 32 64".split(' ').count());
     }
 
     #[test]
