@@ -111,7 +111,7 @@ impl Component for App {
         let status = state.picture.status.as_deref();
         let stale = state
             .picture_age_ms(now_ms)
-            .map(|ms| AttrValue::from(text::age(ms)));
+            .map(|ms| AttrValue::from(text::ago(ms)));
         let blocked = connection.blocks_editing().map(AttrValue::from);
         let on_event = &self.on_event;
         let lost = !connection.is_live() && connection.was_live;

@@ -32,6 +32,9 @@ const LEARNER_INDENT: f64 = 26.0;
 /// Rows wider than this put their bar beside their name.
 const WIDE_ROW: f64 = 560.0;
 
+/// Narrower than this is a phone: even two cards stand one above the other.
+const ACROSS_FROM: f64 = 560.0;
+
 /// The name under which links know the front-end.
 pub const FRONT_END: &str = "front-end";
 
@@ -136,7 +139,8 @@ pub fn scene(cast: Cast<'_>, width: f64) -> Scene {
     let width = width.max(240.0);
     // Who fades already takes no place.
     let standing = cast.slots.iter().filter(|s| !leaving(s)).count().max(1) as f64;
-    let across = (standing + 1.0) * CARD_WIDTH.0 + standing * GAP.0 <= width;
+    let fits = (standing + 1.0) * CARD_WIDTH.0 + standing * GAP.0 <= width;
+    let across = fits && width >= ACROSS_FROM;
     let mut scene = if across {
         place_across(cast, width)
     } else {

@@ -82,6 +82,7 @@ fn it_runs_across_where_there_is_room_and_down_on_a_phone() {
         "three nodes fit a tablet"
     );
     assert_eq!(lay(&status_of(3), 330.0).flow, Flow::Down);
+    assert_eq!(lay(&status_of(0), 330.0).flow, Flow::Down);
     assert_eq!(lay(&status_of(12), 1_360.0).flow, Flow::DownWide);
 }
 

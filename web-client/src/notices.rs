@@ -36,6 +36,9 @@ pub enum Urgency {
 const START_NODE: &str =
     "kvservice-backend --listen 127.0.0.1:7411 --frontend 127.0.0.1:7401 --memory";
 
+/// The operator's way out.
+const RECOVER: &str = "kvservice-server recover --data-dir DIR";
+
 /// Everything worth a notice, the most urgent first.
 #[must_use]
 pub fn notices(state: &State, now_ms: u64) -> Vec<Notice> {
@@ -124,28 +127,18 @@ fn service(status: &Status) -> Option<Notice> {
         .waiting
         .as_deref()
         .unwrap_or("The chain begins with the first one you start");
-    let founded = status.cluster.is_some();
-    let (urgency, title, text, command) = if founded {
-        let text = format!(
-            "{} If nobody can come back, an operator decides: stop the front-end and run the line \
-             below with its flags; it names what may be lost before it does anything.",
-            text::sentence(why)
-        );
-        let command = "kvservice-server recover --data-dir DIR";
-        (Urgency::Act, "The cluster waits.", text, command)
+    // A cluster with a view waits for its members, or for an operator: the front-end says for whom, and
+    // what they can do.
+    let (urgency, title, command) = if status.members.is_empty() {
+        (Urgency::Warn, "Waiting for the first node.", START_NODE)
     } else {
-        (
-            Urgency::Warn,
-            "Waiting for the first node.",
-            text::sentence(why),
-            START_NODE,
-        )
+        (Urgency::Act, "The cluster waits.", RECOVER)
     };
     Some(Notice {
         name: "waiting",
         urgency,
         title: title.to_owned(),
-        text,
+        text: text::sentence(why),
         command: Some(command.to_owned()),
     })
 }
@@ -167,7 +160,8 @@ fn health(status: &Status) -> Vec<Notice> {
             command: None,
         });
     }
-    let warning = storage_warning(status);
+    // While nothing is served, that is what matters.
+    let warning = storage_warning(status).filter(|_| status.waiting.is_none());
     if status.mode == Mode::Chain && status.members.len() == 1 && status.waiting.is_none() {
         let storage = warning.map_or_else(String::new, |warning| format!(" {warning}"));
         notices.push(Notice {

@@ -1,5 +1,6 @@
 //! Words and numbers as people read them. Pure: the time zone comes in as an argument.
 
+use crate::layout::FRONT_END;
 use kvservice_shared::api::{ApiError, ChainEvent, EventKind, Outcome, Role, StorageKind, Value};
 
 /// `18221` as `18,221`.
@@ -129,7 +130,9 @@ pub fn event(event: &ChainEvent) -> String {
     };
     match (&event.from, &event.to) {
         (Some(from), Some(to)) => line.push_str(&format!(" · {from} → {to}")),
-        (Some(from), None) if matches!(event.kind, EventKind::Failed | EventKind::Left) => {
+        (Some(from), None)
+            if matches!(event.kind, EventKind::Failed | EventKind::Left) && from != FRONT_END =>
+        {
             line.push_str(&format!(" · {from} is the tail"));
         }
         _ => {}

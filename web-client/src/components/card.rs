@@ -9,6 +9,8 @@ use yew::prelude::*;
 
 /// Inside a card, left and right.
 const PAD: f64 = 14.0;
+/// A card narrower than this saves words.
+const WORDY: f64 = 190.0;
 /// A digit of the address's fixed-width font, in pixels; a little more than the widest common one.
 const MONO_CHAR: f64 = 7.3;
 
@@ -87,6 +89,8 @@ pub struct MemberProps {
     pub slot: Slot,
     pub frame: Frame,
     pub flow: Flow,
+    /// It is away, and nothing is served without it.
+    pub awaited: bool,
     /// The furthest point that any member has: what a full bar means.
     pub top: u64,
 }
@@ -98,18 +102,28 @@ pub fn MemberCard(props: &MemberProps) -> Html {
     let member = &props.slot.member;
     let role = text::role(member.role);
     let here = match props.slot.phase {
+        Phase::Present if props.awaited => Some("awaited"),
         Phase::Present => None,
         Phase::Gone { .. } => Some("gone"),
         Phase::Leaving { .. } => Some("gone leaving"),
     };
-    let role_shown = if here.is_some() { "gone" } else { role };
+    let role_shown = match here {
+        Some("awaited") => "awaited",
+        Some(_) => "gone",
+        None => role,
+    };
     let lag = props.top.saturating_sub(member.committed.0);
     let lag = match lag {
         _ if here.is_some() => String::new(),
+        0 if w < WORDY => String::new(),
         0 => "up to date".to_owned(),
+        lag if w < WORDY => format!("−{}", text::count(lag)),
         lag => format!("{} behind", text::count(lag)),
     };
-    let committed = text::count(member.committed.0);
+    let committed = match here {
+        Some("awaited") => "–".to_owned(),
+        _ => text::count(member.committed.0),
+    };
     let storage = text::storage(member.storage);
     let bar = |x: f64, y: f64, width: f64| {
         let point = |class: &'static str, at: u64| {
@@ -140,10 +154,10 @@ pub fn MemberCard(props: &MemberProps) -> Html {
             ref={place}
             class={classes!("card", "member", role, here)}
             role="listitem"
-            aria-label={spoken(&props.slot)}
+            aria-label={spoken(&props.slot, props.awaited)}
             data-testid="chain-card"
             data-node={member.node.clone()}
-            data-role={if here.is_some() { "gone" } else { role }}
+            data-role={role_shown}
             data-address={member.address.clone()}
             data-committed={member.committed.0.to_string()}
         >
@@ -211,7 +225,7 @@ pub fn LearnerCard(props: &LearnerProps) -> Html {
     let learner = &props.learner;
     let received = text::size(learner.received_bytes);
     let (phase, detail) = match learner.phase {
-        _ if props.waits => ("waits its turn", String::new()),
+        _ if props.waits => ("waits", String::new()),
         LearnerPhase::Snapshot => (
             "snapshot",
             format!("{received} of {}", text::size(learner.total_bytes)),
@@ -292,7 +306,7 @@ fn store(storage: StorageKind, x: f64, y: f64) -> Html {
 
 /// About how wide a short word in small letters is.
 fn text_width(word: &str) -> f64 {
-    word.chars().count() as f64 * 7.0
+    word.chars().count() as f64 * 8.0
 }
 
 /// An address as far as it fits.

@@ -6,7 +6,7 @@
 use super::card::{FrontEndCard, LearnerCard, MemberCard};
 use super::numbers::Numbers;
 use crate::layout::{self, Cast, Frame, Link, LinkKind};
-use crate::state::picture::{Phase, Picture, committed};
+use crate::state::picture::{Phase, Picture, committed, is_awaited};
 use crate::text;
 use kvservice_shared::api::Mode;
 use std::rc::Rc;
@@ -33,11 +33,11 @@ pub fn Chain(props: &Props) -> Html {
     html! {
         <>
             <div ref={place} {class} data-testid="chain" data-load={picture.load().to_string()}>
-                if width > 0.0 {
-                    { draw(picture, width, &props.host, props.stale.is_some()) }
-                }
                 if let Some(age) = &props.stale {
                     <p class="age" data-testid="stale">{ "as it was " }{ age }</p>
+                }
+                if width > 0.0 {
+                    { draw(picture, width, &props.host, props.stale.is_some()) }
                 }
             </div>
             if let Some(status) = &picture.status {
@@ -113,6 +113,7 @@ fn draw(picture: &Picture, width: f64, host: &AttrValue, stale: bool) -> Html {
                 <MemberCard
                     key={slot.member.node.clone()}
                     slot={slot.clone()}
+                    awaited={is_awaited(status, &slot.member)}
                     {frame}
                     flow={scene.flow}
                     top={top.max(if slot.phase == Phase::Present { 0 } else { slot.member.durable.0 })}

@@ -50,11 +50,25 @@ fn notice(notice: &Notice) -> Html {
             <p>
                 <strong>{ &notice.title }</strong>
                 { " " }
-                { &notice.text }
+                { prose(&notice.text) }
             </p>
             if let Some(command) = &notice.command {
                 <code>{ command }</code>
             }
         </div>
     }
+}
+
+/// A sentence with `code` in backquotes, as the front-end writes it.
+fn prose(text: &str) -> Html {
+    let parts = text.split('`').enumerate();
+    parts
+        .map(|(i, part)| {
+            if i % 2 == 1 {
+                html! { <code class="inline">{ part }</code> }
+            } else {
+                html! { { part } }
+            }
+        })
+        .collect()
 }

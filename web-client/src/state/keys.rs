@@ -31,8 +31,10 @@ pub struct Keys {
     reading: Option<Reading>,
     /// When the page is to be read again.
     due_ms: Option<u64>,
-    /// No sooner than this.
+    /// No sooner than this, unless `urgent`.
     not_before_ms: u64,
+    /// The reader waits for it.
+    urgent: bool,
     /// Counts editors, so that an answer finds the one it is for.
     editors: u64,
 }
@@ -124,20 +126,23 @@ impl Keys {
     /// The page is out of date: read it as soon as may be.
     pub fn refresh(&mut self, now_ms: u64) {
         self.due_ms = Some(now_ms);
-        self.not_before_ms = now_ms;
-        // What was being read went down with the old connection, or is answered: both are known.
+        self.urgent = true;
     }
 
     /// Something was written: read the page again before long.
     pub fn written(&mut self, now_ms: u64) {
-        let due = now_ms.max(self.not_before_ms);
-        self.due_ms = Some(self.due_ms.map_or(due, |old| old.min(due)));
+        self.due_ms.get_or_insert(now_ms);
     }
 
     /// When [`Keys::fetch`] is due.
     #[must_use]
     pub fn next_wake_ms(&self) -> Option<u64> {
-        self.due_ms.filter(|_| self.reading.is_none())
+        let due = self.due_ms.filter(|_| self.reading.is_none())?;
+        Some(if self.urgent {
+            due
+        } else {
+            due.max(self.not_before_ms)
+        })
     }
 
     /// Whether the first page is still to come.
@@ -158,6 +163,7 @@ impl Keys {
     /// Reads the page, and the key in the editor.
     pub fn fetch(&mut self, now_ms: u64, out: &mut Outbox) {
         self.due_ms = None;
+        self.urgent = false;
         if self.reading.is_some() {
             return;
         }
@@ -289,7 +295,7 @@ impl Keys {
             Ok(_) => {}
             Err(error) => {
                 self.error = Some(error);
-                self.due_ms = Some(self.not_before_ms);
+                self.due_ms = Some(now_ms);
             }
         }
     }

@@ -165,6 +165,10 @@ impl Picture {
     }
 
     fn measure(&mut self, committed: u64, now_ms: u64) {
+        // Nobody has told yet: that is no number to measure from.
+        if committed == 0 {
+            return;
+        }
         let Some((from, since_ms)) = self.measured else {
             self.measured = Some((committed, now_ms));
             return;
@@ -230,12 +234,26 @@ pub fn divergence(status: &Status) -> Option<(&MemberStatus, &MemberStatus)> {
     })
 }
 
+/// Whether a member is away: nothing is served, and it has told the front-end nothing. (Of a new chain
+/// that serves, the state is all zeros too.)
+#[must_use]
+pub fn is_awaited(status: &Status, member: &MemberStatus) -> bool {
+    status.waiting.is_some() && is_blank(member)
+}
+
+fn is_blank(member: &MemberStatus) -> bool {
+    member.applied.0 == 0 && member.hash.bytes().all(|digit| digit == b'0')
+}
+
 /// A member in words, for who cannot see the picture.
 #[must_use]
-pub fn spoken(slot: &Slot) -> String {
+pub fn spoken(slot: &Slot, awaited: bool) -> String {
     let member = &slot.member;
     if slot.phase != Phase::Present {
         return format!("{}, gone", member.node);
+    }
+    if awaited {
+        return format!("{}, at {}, awaited", member.node, member.address);
     }
     format!(
         "{}, {}, at {}, committed {}, data in {}",

@@ -217,3 +217,22 @@ fn memory_is_said_plainly() {
             .starts_with("All data are in memory")
     );
 }
+
+#[test]
+fn an_outage_is_no_burst_of_writes_when_it_ends() {
+    let mut picture = shown(&["n1", "n2"]);
+    let mut silent = chain(1, &["n1", "n2"], 0);
+    for member in &mut silent.members {
+        member.hash = "0000000000000000".to_owned();
+    }
+    assert!(
+        !is_awaited(&silent, &silent.members[0]),
+        "a new chain is not away"
+    );
+    silent.waiting = Some("n1 and n2 awaited".to_owned());
+    assert!(is_awaited(&silent, &silent.members[0]));
+    assert_eq!(divergence(&silent), None);
+    picture.update(silent, 2_000);
+    picture.update(chain(2, &["n1", "n2"], 100), 3_000);
+    assert_eq!(picture.writes_per_s, 0.0);
+}

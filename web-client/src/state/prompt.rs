@@ -279,7 +279,9 @@ pub fn hints(input: &str) -> Vec<&'static CommandHelp> {
 /// lies before the line's end.
 #[must_use]
 pub fn fault(input: &str) -> Option<(usize, String)> {
-    if input.trim().is_empty() {
+    let begun = input.trim();
+    // A command's name that is half typed.
+    if begun.chars().all(|c| c.is_ascii_alphabetic()) && !hints(begun).is_empty() {
         return None;
     }
     let e = Command::parse(input).err()?;
