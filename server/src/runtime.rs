@@ -34,8 +34,6 @@ const INPUTS_PER_ROUND: usize = 1024;
 const TICK: Duration = Duration::from_millis(10);
 /// Bytes of unanswered requests, for all connections together.
 const PENDING_BYTES_MAX: usize = 256 * 1024 * 1024;
-/// Bytes of answers that wait in all connections together.
-const QUEUED_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Bytes of requests in one frame to the head, about.
 const REQUESTS_BYTES_TARGET: usize = limits::CHAIN_BATCH_BYTES_TARGET;
 
@@ -185,7 +183,6 @@ impl FrontEndTask {
         let gateway = gateway::Config {
             request_timeout_ms: millis(request_timeout),
             pending_bytes_max: PENDING_BYTES_MAX,
-            queued_bytes_max: QUEUED_BYTES_MAX,
             boot: Uuid::new_v4().as_u128(),
         };
         FrontEndTask {
@@ -214,7 +211,6 @@ impl FrontEndTask {
         let (conn_tx, mut conn_inputs) = mpsc::channel(INPUTS_MAX);
         let (health_tx, health) = watch::channel::<Health>(Err("starting".to_owned()));
         let edge = Arc::new(Edge::new(conn_tx, edge, health));
-        let queued = Arc::clone(&edge);
         let mut serving = JoinSet::new();
         serving.spawn(serve(clients, edge, shutdown.clone()));
         let mut ticks = tokio::time::interval(TICK);
@@ -262,7 +258,6 @@ impl FrontEndTask {
                 from_nodes.push(input);
             }
             let now = self.now_ms();
-            self.gateway.step(now, gateway::Input::QueuedBytes(queued.queued_bytes()));
             for input in from_nodes.drain(..) {
                 self.take_node_input(now, input);
             }
@@ -405,6 +400,7 @@ impl FrontEndTask {
                 group.push(response);
             }
             if let Some(to) = self.conns.get(&conn) {
+                gateway::shed(&mut group, to.queued_bytes(), to.global_queued_bytes());
                 to.send(ToConn::Responses(group));
             }
         }

@@ -4,19 +4,39 @@ use kvservice_shared::api::{ApiError, ErrorCode, Outcome, Reply, Response, Value
 use kvservice_shared::chain::{AnswerBody, ChainOp, Write};
 use kvservice_shared::ids::RequestId;
 
-/// The response to a request, given the head's answer. `full`: clients do not take their answers, and what a
-/// read brought is not kept.
-pub(super) fn response(id: RequestId, op: &ChainOp, body: AnswerBody, full: bool) -> Response {
-    let result = if full && matches!(op, ChainOp::Get { .. } | ChainOp::List { .. }) {
-        Err(error(
-            ErrorCode::Busy,
-            "clients do not take their answers fast enough: the server holds as many as it may",
-            Outcome::NotApplied,
-        ))
-    } else {
-        reply(op, body)
-    };
-    Response { id: Some(id), result }
+/// Bytes of answers that may wait for one connection.
+const CONN_QUEUED_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Bytes of answers that may wait in all connections together, before those that already have some waiting
+/// get no more.
+const ALL_QUEUED_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Bytes of answers that may wait in all connections together, before nobody gets more.
+const ALL_QUEUED_BYTES_LIMIT: usize = 512 * 1024 * 1024;
+
+/// The response to a request, given the head's answer.
+pub(super) fn response(id: RequestId, op: &ChainOp, body: AnswerBody) -> Response {
+    Response { id: Some(id), result: reply(op, body) }
+}
+
+/// Lets go of what reads brought for clients that do not take their answers: they are told `busy`. Whoever takes
+/// them is served although others do not.
+///
+/// `own` and `all` are the bytes of answers that wait for this connection, and for all together.
+pub fn shed(responses: &mut [Response], own: usize, all: usize) {
+    let full = own > CONN_QUEUED_BYTES_MAX
+        || all > ALL_QUEUED_BYTES_MAX && own > 0
+        || all > ALL_QUEUED_BYTES_LIMIT;
+    if !full {
+        return;
+    }
+    for response in responses {
+        if matches!(response.result, Ok(Reply::Get { .. } | Reply::List { .. })) {
+            response.result = Err(error(
+                ErrorCode::Busy,
+                "this connection does not take its answers fast enough: the server holds as many as it may",
+                Outcome::NotApplied,
+            ));
+        }
+    }
 }
 
 fn reply(op: &ChainOp, body: AnswerBody) -> Result<Reply, ApiError> {

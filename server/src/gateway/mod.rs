@@ -19,6 +19,8 @@ mod sessions;
 #[cfg(test)]
 mod tests;
 
+pub use answers::shed;
+
 use kvservice_shared::api::{ApiError, ErrorCode, Op, Outcome, Request, Response, Status};
 use kvservice_shared::chain::{Answer, AnswerBody, ChainOp, ChainRequest, Write};
 use kvservice_shared::ids::{ConnId, Epoch, RequestId, SessionSeq, SessionUuid, Ticket};
@@ -36,8 +38,6 @@ pub struct Config {
     pub request_timeout_ms: u64,
     /// Bytes of unanswered requests, for all connections together.
     pub pending_bytes_max: usize,
-    /// Bytes of answers that wait in all connections together; beyond that reads are answered `busy`.
-    pub queued_bytes_max: usize,
     /// Random: names this process's own sessions, and its `hello`s.
     pub boot: u128,
 }
@@ -66,8 +66,6 @@ pub enum Input {
     Route(Route),
     /// The head of this epoch answers.
     Answers(Epoch, Vec<Answer>),
-    /// Bytes of answers that wait in all connections together.
-    QueuedBytes(usize),
     /// Time passed.
     Tick,
 }
@@ -121,7 +119,6 @@ pub struct Gateway {
     /// Own sessions that no connection uses.
     spare: Vec<Own>,
     own_sessions: u64,
-    queued_bytes: usize,
     now_ms: u64,
     out: Output,
 }
@@ -141,7 +138,6 @@ impl Gateway {
             holders: HashMap::new(),
             spare: Vec::new(),
             own_sessions: 0,
-            queued_bytes: 0,
             now_ms: 0,
             out: Output::default(),
         }
@@ -174,7 +170,6 @@ impl Gateway {
                     }
                 }
             }
-            Input::QueuedBytes(bytes) => self.queued_bytes = bytes,
             Input::Tick => self.check_deadlines(),
         }
     }
@@ -356,8 +351,7 @@ impl Gateway {
                 if answer.body == AnswerBody::NoSession && self.reopen_own(conn, id, &pending) {
                     return;
                 }
-                let full = self.queued_bytes > self.config.queued_bytes_max;
-                let response = answers::response(id, &pending.op, answer.body, full);
+                let response = answers::response(id, &pending.op, answer.body);
                 self.respond(conn, response);
             }
         }
