@@ -136,10 +136,14 @@ impl Drop for Load {
     }
 }
 
-/// A client that waits as long as it takes: to give up would be this machine's fault.
+/// A client that waits as long as it takes: to give up, or to take a slow server for a dead one, would be
+/// this machine's fault.
 #[must_use]
 pub fn patient(server: SocketAddr) -> Config {
-    Config::new(server_address(server)).no_request_timeout()
+    Config::new(server_address(server))
+        .no_request_timeout()
+        .silence_timeout(PATIENCE)
+        .connect_timeout(PATIENCE)
 }
 
 /// Writes so many keys, `fill:00000000` and up, with values of that many bytes.

@@ -83,6 +83,8 @@ impl Raw {
                 Some(Ok(Message::Text(text))) => return Heard::Text(text.to_string()),
                 Some(Ok(Message::Binary(bytes))) => return Heard::Binary(bytes.to_vec()),
                 Some(Ok(Message::Close(frame))) => {
+                    // The reply has been made ready; a server waits for it before it lets go.
+                    let _ = soon("room for a reply", self.socket.flush()).await;
                     let code = frame.as_ref().map(|frame| frame.code.into());
                     let reason = frame.map(|frame| frame.reason.to_string());
                     return Heard::End(code, reason.unwrap_or_default());
