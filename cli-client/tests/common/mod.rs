@@ -77,6 +77,7 @@ pub struct Server {
     pub address: SocketAddr,
     state: Arc<Mutex<State>>,
     released: Arc<watch::Sender<bool>>,
+    broken: Arc<watch::Sender<u64>>,
 }
 
 impl Server {
@@ -87,12 +88,14 @@ impl Server {
         };
         let state = Arc::new(Mutex::new(state));
         let released = Arc::new(watch::channel(false).0);
+        let broken = Arc::new(watch::channel(0).0);
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let server = Server {
             address,
             state,
             released,
+            broken,
         };
         let serving = server.clone();
         std::thread::spawn(move || {
@@ -145,6 +148,11 @@ impl Server {
             .count()
     }
 
+    /// Every connection there is breaks.
+    pub fn break_connections(&self) {
+        self.broken.send_modify(|times| *times += 1);
+    }
+
     pub fn pings(&self) -> usize {
         self.state().pings
     }
@@ -186,11 +194,18 @@ impl Server {
             session: None,
             held: VecDeque::new(),
         };
-        while let Some(text) = self.next_frame(&mut peer).await {
-            peer.frame += 1;
-            if !self.frame(&mut peer, &text).await {
-                return;
+        let mut broken = self.broken.subscribe();
+        let serve = async {
+            while let Some(text) = self.next_frame(&mut peer).await {
+                peer.frame += 1;
+                if !self.frame(&mut peer, &text).await {
+                    return;
+                }
             }
+        };
+        tokio::select! {
+            _ = broken.changed() => {}
+            () = serve => {}
         }
     }
 

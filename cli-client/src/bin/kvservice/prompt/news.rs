@@ -67,11 +67,9 @@ impl News {
                     )),
                     (false, true) if !was_lost => None,
                     (false, true) => Some("connected again".to_owned()),
-                    (false, false) => Some(
-                        "connected again; the server had forgotten this session: the outcome of \
-                         writes that were under way is unknown"
-                            .to_owned(),
-                    ),
+                    (false, false) => {
+                        Some("connected again; the server had forgotten this session".to_owned())
+                    }
                 }
             }
             Connection::Waiting {
