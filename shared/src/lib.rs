@@ -25,3 +25,14 @@ pub mod session;
 // `wasm-pack test` runs the same tests in a browser.
 #[cfg(all(test, target_arch = "wasm32"))]
 wasm_bindgen_test::wasm_bindgen_test_configure!(run_in_browser);
+
+/// What property tests share.
+#[cfg(test)]
+mod testing {
+    use proptest::test_runner::Config;
+
+    /// So many cases natively; in the browser, which runs all tests on its one thread, fewer.
+    pub(crate) fn cases(natively: u32) -> Config {
+        Config::with_cases(if cfg!(target_arch = "wasm32") { natively / 8 } else { natively })
+    }
+}

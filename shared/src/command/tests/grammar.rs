@@ -2,6 +2,7 @@
 
 use crate::api::{Op, OpKind};
 use crate::command::{COMMANDS, Command, HELP};
+use crate::testing::cases;
 use proptest::option;
 use proptest::prelude::*;
 #[cfg(target_arch = "wasm32")]
@@ -401,6 +402,8 @@ fn almost_a_line() -> impl Strategy<Value = String> {
 }
 
 proptest! {
+    #![proptest_config(cases(256))]
+
     #[test]
     fn the_canonical_form_means_the_same(command in command()) {
         let line = command.to_string();

@@ -7,6 +7,7 @@ use crate::api::json::decode_requests;
 use crate::api::{ApiError, ErrorCode, FrontEndStatus, Mode, Op, Outcome, Reply, Response, Status};
 use crate::ids::{RequestId, Seq};
 use crate::session::{ConnState, Session, SubmitError};
+use crate::testing::cases;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -411,7 +412,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1000))]
+    #![proptest_config(cases(1000))]
 
     #[test]
     fn every_request_ends_once_and_no_write_is_applied_twice(events in vec(event(), 0..120)) {

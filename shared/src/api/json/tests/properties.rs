@@ -7,6 +7,7 @@ use crate::api::{
     Status, StorageKind, Value,
 };
 use crate::ids::{RequestId, Seq, SessionUuid};
+use crate::testing::cases;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -16,7 +17,10 @@ use wasm_bindgen_test::wasm_bindgen_test as test;
 fn text() -> impl Strategy<Value = String> {
     // Every kind of character that JSON escapes, and some that it does not.
     let special = prop::sample::select(vec!['"', '\\', '/', '\n', '\0', '\u{1f}', '\u{7f}', '😀']);
-    vec(prop_oneof![special, any::<char>()], 0..100).prop_map(|chars| chars.into_iter().collect())
+    let chars = prop_oneof![special, any::<char>()];
+    // Long ones too: they are written in pieces.
+    prop_oneof![9 => vec(chars.clone(), 0..16), 1 => vec(chars, 60..80)]
+        .prop_map(|chars| chars.into_iter().collect())
 }
 
 fn value() -> impl Strategy<Value = Value> {
@@ -281,6 +285,8 @@ fn almost_a_request() -> impl Strategy<Value = String> {
 }
 
 proptest! {
+    #![proptest_config(cases(256))]
+
     #[test]
     fn requests_come_back(requests in vec(request(), 1..5)) {
         for request in &requests {
