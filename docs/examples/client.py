@@ -22,7 +22,7 @@ class Client:
         while True:
             try:
                 if self.socket is None:
-                    self.socket = connect(self.url)
+                    self.socket = connect(self.url).__enter__()  # open until it breaks, or the end
                     # Until hello is answered, it may be what opens the session that is "resumed" next.
                     doubt, self.doubt = self.doubt, True
                     hello = self.exchange({"id": 2**53 - 1, "op": "hello", "session": self.session})
