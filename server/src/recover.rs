@@ -45,16 +45,14 @@ pub async fn run(
 ) -> Result<(), RecoverError> {
     let (mut store, stored) = ViewStore::open(&config.data_dir)?;
     let reports = gather(&config, nodes, &mut shutdown).await;
-    let mut candidates: Vec<&Register> =
-        reports.values().filter(|register| register.cluster.is_some()).collect();
-    candidates.sort_by_key(|register| std::cmp::Reverse(rank(register)));
+    let reports: Vec<Register> = reports.into_values().collect();
+    let candidates = candidates(&reports);
     let mut out = std::io::stdout().lock();
     describe(&mut out, &stored, &candidates)?;
-    let Some(chosen) = candidates.first() else { return Err(RecoverError::Nobody) };
+    let Some(recovered) = recovered(&stored, &reports) else { return Err(RecoverError::Nobody) };
     if !config.yes && !confirmed(&mut out)? {
         return Err(RecoverError::Declined);
     }
-    let recovered = recovered(&stored, chosen);
     store.save(&recovered)?;
     writeln!(
         out,
@@ -100,6 +98,14 @@ async fn gather(
     }
     accepting.abort();
     reports
+}
+
+/// The nodes that have data, the best first.
+fn candidates(reports: &[Register]) -> Vec<&Register> {
+    let mut candidates: Vec<&Register> =
+        reports.iter().filter(|register| register.cluster.is_some()).collect();
+    candidates.sort_by_key(|register| std::cmp::Reverse(rank(register)));
+    candidates
 }
 
 /// Who holds most: the newest view it acted in, then the newest and longest log.
@@ -166,7 +172,11 @@ fn confirmed(out: &mut impl Write) -> std::io::Result<bool> {
     Ok(line.trim() == "yes")
 }
 
-fn recovered(stored: &Stored, chosen: &Register) -> Stored {
+/// What a front-end remembers once its operator decided to go on with the node that holds most, of those that
+/// report. `None`: none of them has data.
+#[must_use]
+pub fn recovered(stored: &Stored, reports: &[Register]) -> Option<Stored> {
+    let chosen = *candidates(reports).first()?;
     let mut stored = stored.clone();
     let name = stored.names.get(&chosen.id.node).cloned().unwrap_or_else(|| {
         stored.next_name += 1;
@@ -190,5 +200,5 @@ fn recovered(stored: &Stored, chosen: &Register) -> Stored {
         stored.view = Some(View { cluster, epoch, members: vec![member], settings });
     }
     stored.term = term;
-    stored
+    Some(stored)
 }

@@ -8,7 +8,7 @@
 
 use super::data::Data;
 use super::downstream::Successor;
-use super::effects::{Event, Halt, JournalOp, Message, Meta, Output};
+use super::effects::{Event, Halt, JournalOp, LinkId, Message, Meta, Output};
 use super::log::Log;
 use super::order::Head;
 use super::teach::Teaching;
@@ -136,6 +136,16 @@ impl<S: State> Replica<S> {
         matches!(self.role, Role::Member(_))
     }
 
+    /// The link from the predecessor, or from the tail that this node learns from, once it is settled.
+    pub fn upstream(&self) -> Option<LinkId> {
+        self.settled_link()
+    }
+
+    /// Whether the state is whole at the applied point: no snapshot is under way.
+    pub fn is_whole(&self) -> bool {
+        !self.data.is_rolling()
+    }
+
     /// Durable, stable and applied point, and the hash of the state there.
     pub fn points(&self) -> (Seq, Seq, Seq, u64) {
         (self.durable, self.stable, self.data.applied(), self.data.hash())
@@ -237,9 +247,10 @@ impl<S: State> Replica<S> {
         std::mem::take(&mut self.out)
     }
 
-    fn register(&mut self) {
+    /// What this node says of itself, first on each connection to a front-end.
+    pub fn registration(&self) -> Register {
         let bound = self.has_data();
-        let register = Register {
+        Register {
             cluster: self.meta.cluster.filter(|_| bound),
             id: self.config.id,
             address: self.config.address.clone(),
@@ -248,7 +259,11 @@ impl<S: State> Replica<S> {
             view: self.meta.view.clone().filter(|_| bound),
             offer: self.meta.offer,
             log: self.boundaries(),
-        };
+        }
+    }
+
+    fn register(&mut self) {
+        let register = self.registration();
         self.tell_front_end(FromNode::Register(Box::new(register)));
         self.report_soon();
         self.repeat_reports();

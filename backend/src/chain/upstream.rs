@@ -98,6 +98,14 @@ impl<S: State> Replica<S> {
         }
     }
 
+    pub(super) fn settled_link(&self) -> Option<LinkId> {
+        match &self.role {
+            Role::Member(member) if member.upline.settled => member.upline.link,
+            Role::Learner(learning) if learning.settled => Some(learning.link),
+            _ => None,
+        }
+    }
+
     fn on_link(
         &mut self,
         link: LinkId,

@@ -1,0 +1,859 @@
+//! The simulated cluster: one front-end, any number of nodes, the links between them, clients, and one clock.
+//!
+//! Nothing happens by itself: frames are delivered one by one, time passes when told. What a process does
+//! with an event is what its runtime does: all that is waiting is taken in, then the machine speaks, then the
+//! effects are carried out in their order. Every frame goes through the real codec.
+
+use crate::front_end::{Flags, FrontEnd};
+use crate::net::{Frame, Net, Place, Process, Purpose, Way};
+use crate::node::{
+    Dialler, HANDSHAKE_MS, LEAVE_MS, Node, RETRY_FRONT_END_MAX_MS, RETRY_MIN_MS, RETRY_PEER_MAX_MS,
+};
+use crate::oracle::Oracle;
+use crate::show::{self, Weight};
+use kvservice_backend::chain::{Event, Halt, LinkId, Message};
+use kvservice_server::coordinator::{self, NodeLink, Stored};
+use kvservice_server::gateway::{self, Gateway};
+use kvservice_shared::api::{Request, Response};
+use kvservice_shared::chain::{
+    Downstream, FromNode, Incarnation, LinkHello, LinkReply, Member, Register, ToNode, Upstream,
+};
+use kvservice_shared::codec::ChainMessage;
+use kvservice_shared::ids::{ConnId, Seq};
+use kvservice_shared::limits;
+use std::collections::BTreeSet;
+
+/// How often processes hear that time passes.
+pub const TICK_MS: u64 = 10;
+
+/// A place for a node, and what runs there.
+#[derive(Debug)]
+pub struct Slot {
+    pub name: String,
+    pub lives: u32,
+    pub node: Option<Node>,
+    /// How its last process ended.
+    pub ended: Option<String>,
+    /// Bytes of log that its processes keep.
+    pub retention: usize,
+}
+
+/// Everything.
+#[derive(Debug)]
+pub struct Cluster {
+    pub now_ms: u64,
+    pub net: Net,
+    pub flags: Flags,
+    pub front_end: Option<FrontEnd>,
+    pub front_end_lives: u32,
+    /// The front-end's directory.
+    pub stored: Stored,
+    pub slots: Vec<Slot>,
+    /// Responses that no client has looked at.
+    pub responses: Vec<(ConnId, Response)>,
+    /// Client connections that the front-end closed: code and reason.
+    pub closed: Vec<(ConnId, u16, String)>,
+    pub oracle: Oracle,
+    /// What happened, if anybody wants to know.
+    pub trace: Option<Vec<String>>,
+    /// Heartbeats too.
+    pub verbose: bool,
+    last_client: u64,
+    dirty: BTreeSet<Place>,
+}
+
+impl Cluster {
+    pub fn new(flags: Flags) -> Cluster {
+        Cluster {
+            now_ms: 0,
+            net: Net::default(),
+            flags,
+            front_end: None,
+            front_end_lives: 0,
+            stored: Stored::default(),
+            slots: Vec::new(),
+            responses: Vec::new(),
+            closed: Vec::new(),
+            oracle: Oracle::default(),
+            trace: None,
+            verbose: false,
+            last_client: 0,
+            dirty: BTreeSet::new(),
+        }
+    }
+
+    pub fn note(&mut self, text: impl FnOnce() -> String) {
+        if let Some(trace) = &mut self.trace {
+            trace.push(text());
+        }
+    }
+
+    pub fn place_name(&self, place: Place) -> String {
+        match place {
+            Place::FrontEnd => "fe".to_owned(),
+            Place::Node(index) => match self.slots[index].lives {
+                0 | 1 => self.slots[index].name.clone(),
+                life => format!("{}{life}", self.slots[index].name),
+            },
+        }
+    }
+
+    // ---- processes ----
+
+    /// Starts the front-end on what its directory holds.
+    pub fn start_front_end(&mut self) {
+        assert!(self.front_end.is_none(), "the front-end runs");
+        self.front_end_lives += 1;
+        let process = Process { place: Place::FrontEnd, life: self.front_end_lives };
+        let front_end = FrontEnd::start(process, self.flags, self.stored.clone(), self.now_ms);
+        self.front_end = Some(front_end);
+        self.dirty.insert(Place::FrontEnd);
+        self.flush();
+    }
+
+    /// Ends the front-end at once. Of what it had sent on each connection, only the first `keep` frames arrive.
+    pub fn kill_front_end(&mut self, keep: &mut dyn FnMut(usize) -> usize) {
+        let Some(front_end) = self.front_end.take() else { return };
+        self.end_connections(front_end.process, keep);
+        self.responses.clear();
+        self.closed.clear();
+    }
+
+    /// A place for a node; nothing runs there yet.
+    pub fn add_slot(&mut self, retention: usize) -> usize {
+        let index = self.slots.len();
+        let name = char::from(b'a' + u8::try_from(index).expect("few nodes")).to_string();
+        self.slots.push(Slot { name, lives: 0, node: None, ended: None, retention });
+        index
+    }
+
+    pub fn start_node(&mut self, index: usize) {
+        let now = self.now_ms;
+        let slot = &mut self.slots[index];
+        assert!(slot.node.is_none(), "{} runs", slot.name);
+        slot.lives += 1;
+        slot.ended = None;
+        let process = Process { place: Place::Node(index), life: slot.lives };
+        slot.node = Some(Node::start(process, index, &slot.name, slot.retention, now));
+        self.dial_due(index);
+    }
+
+    pub fn kill_node(&mut self, index: usize, keep: &mut dyn FnMut(usize) -> usize) {
+        let Some(node) = self.slots[index].node.take() else { return };
+        self.end_connections(node.process, keep);
+        self.slots[index].ended = Some("killed".to_owned());
+    }
+
+    fn end_connections(&mut self, process: Process, keep: &mut dyn FnMut(usize) -> usize) {
+        for (conn, way) in self.net.of(process) {
+            let in_flight = self.net.in_flight(conn, way);
+            self.net.close(conn, way, keep(in_flight));
+        }
+    }
+
+    /// Asks a node to stop, as SIGTERM does.
+    pub fn leave(&mut self, index: usize) {
+        let now = self.now_ms;
+        if let Some(node) = &mut self.slots[index].node {
+            node.leave_by_ms = Some(now + LEAVE_MS);
+        }
+        self.step_node(index, Event::Leave);
+        self.flush();
+    }
+
+    /// Asks the front-end to stop, as SIGTERM does: it answers what it has, then ends.
+    pub fn stop_front_end(&mut self) {
+        let now = self.now_ms;
+        if let Some(front_end) = &mut self.front_end {
+            front_end.stopping = true;
+            front_end.coordinate(now, coordinator::Input::Stop);
+            self.dirty.insert(Place::FrontEnd);
+        }
+        self.flush();
+    }
+
+    pub fn is_running(&self, process: Process) -> bool {
+        match process.place {
+            Place::FrontEnd => {
+                self.front_end.as_ref().is_some_and(|fe| fe.process == process && !fe.paused)
+            }
+            Place::Node(index) => self.slots[index]
+                .node
+                .as_ref()
+                .is_some_and(|node| node.process == process && !node.paused),
+        }
+    }
+
+    pub fn node(&self, index: usize) -> Option<&Node> {
+        self.slots.get(index)?.node.as_ref()
+    }
+
+    /// The running node of this incarnation.
+    pub fn node_of(&self, id: Incarnation) -> Option<&Node> {
+        self.slots.iter().filter_map(|slot| slot.node.as_ref()).find(|node| node.id == id)
+    }
+
+    // ---- clients ----
+
+    /// A client connects.
+    pub fn connect(&mut self) -> Option<ConnId> {
+        let now = self.now_ms;
+        let front_end = self.front_end.as_mut()?;
+        self.last_client += 1;
+        let conn = ConnId(self.last_client);
+        front_end.clients.insert(conn);
+        front_end.serve(now, gateway::Input::Opened(conn));
+        self.dirty.insert(Place::FrontEnd);
+        Some(conn)
+    }
+
+    pub fn disconnect(&mut self, conn: ConnId) {
+        let now = self.now_ms;
+        if let Some(front_end) = &mut self.front_end
+            && front_end.clients.remove(&conn)
+        {
+            front_end.serve(now, gateway::Input::Closed(conn));
+            self.dirty.insert(Place::FrontEnd);
+        }
+    }
+
+    /// One frame of a client's. `false`: it is not connected.
+    pub fn request(&mut self, conn: ConnId, requests: Vec<Request>) -> bool {
+        let now = self.now_ms;
+        let Some(front_end) = &mut self.front_end else { return false };
+        if !front_end.clients.contains(&conn) {
+            return false;
+        }
+        front_end.serve(now, gateway::Input::Requests(conn, requests));
+        self.dirty.insert(Place::FrontEnd);
+        true
+    }
+
+    // ---- delivery ----
+
+    /// What can be delivered now.
+    pub fn deliverable(&self) -> Vec<(u64, Way)> {
+        let waiting = self.net.waiting().filter(|(_, _, to)| self.is_running(*to));
+        waiting.map(|(conn, way, _)| (conn, way)).collect()
+    }
+
+    /// Delivers the next frame of a connection, and lets nobody speak yet.
+    pub fn take_in(&mut self, id: u64, way: Way) {
+        let Some(conn) = self.net.get(id) else { return };
+        let (purpose, to, was_up) = (conn.purpose, conn.to(way).process, conn.to(way).up);
+        let from = conn.from(way).process.place;
+        let Some(frame) = self.net.take(id, way) else { return };
+        match (purpose, to.place) {
+            (Purpose::FrontEnd, Place::FrontEnd) => self.front_end_takes(id, from, frame, was_up),
+            (Purpose::FrontEnd, Place::Node(index)) => self.node_hears_front_end(index, id, frame),
+            (Purpose::Peer, Place::Node(index)) if way == Way::Forth => {
+                self.acceptor_takes(index, id, from, frame, was_up);
+            }
+            (Purpose::Peer, Place::Node(index)) => self.dialler_takes(index, id, from, frame, was_up),
+            (Purpose::Peer, Place::FrontEnd) => unreachable!("nodes do not dial the front-end as a peer"),
+        }
+    }
+
+    /// Tells replicas of dialled links that their own end closed.
+    fn tell_lost(&mut self, index: usize) {
+        while let Some(peer) =
+            self.slots[index].node.as_mut().filter(|n| !n.paused).and_then(|n| n.lost.pop_front())
+        {
+            self.peer_down(index, peer);
+        }
+    }
+
+    /// Delivers one frame, and lets everyone speak who has something to say.
+    pub fn deliver(&mut self, conn: u64, way: Way) {
+        self.take_in(conn, way);
+        self.flush();
+    }
+
+    /// Delivers until nothing is in flight that can be delivered. Gives the number of frames.
+    pub fn settle(&mut self) -> usize {
+        let mut delivered = 0;
+        self.flush();
+        loop {
+            let ready = self.deliverable();
+            if ready.is_empty() {
+                return delivered;
+            }
+            for (conn, way) in ready {
+                self.deliver(conn, way);
+                delivered += 1;
+                assert!(delivered < 1_000_000, "messages without end");
+            }
+        }
+    }
+
+    /// Lets time pass, delivering everything after each tick.
+    pub fn run(&mut self, ms: u64) {
+        self.settle();
+        for _ in 0..ms.div_ceil(TICK_MS) {
+            self.tick();
+            self.settle();
+        }
+    }
+
+    /// Lets time pass until something holds. `false`: it did not within `ms`.
+    pub fn run_until(&mut self, ms: u64, holds: impl Fn(&Cluster) -> bool) -> bool {
+        self.settle();
+        for _ in 0..ms.div_ceil(TICK_MS) {
+            if holds(self) {
+                return true;
+            }
+            self.tick();
+            self.settle();
+        }
+        holds(self)
+    }
+
+    /// Time passes, and nothing is delivered.
+    pub fn tick(&mut self) {
+        self.now_ms += TICK_MS;
+        let now = self.now_ms;
+        if let Some(front_end) = self.front_end.as_mut().filter(|fe| !fe.paused) {
+            front_end.coordinate(now, coordinator::Input::Tick);
+            front_end.serve(now, gateway::Input::Tick);
+            self.dirty.insert(Place::FrontEnd);
+        }
+        for index in 0..self.slots.len() {
+            if self.node(index).is_none_or(|node| node.paused) {
+                continue;
+            }
+            self.step_node(index, Event::Tick);
+            if self.node(index).is_some_and(|node| node.leave_by_ms.is_some_and(|by| by <= now)) {
+                self.end_node(index, "stopped in place: no answer from the front-end");
+            } else {
+                self.dial_due(index);
+            }
+        }
+        self.flush();
+    }
+
+    // ---- the front-end ----
+
+    fn front_end_takes(&mut self, id: u64, from: Place, frame: Frame, was_up: bool) {
+        let now = self.now_ms;
+        let sender = self.place_name(from);
+        let Some(front_end) = &mut self.front_end else { return };
+        match frame {
+            Frame::Greeting => self.net.send(id, Way::Back, Frame::Greeted),
+            Frame::Data(bytes) => {
+                let message = FromNode::decode(bytes).expect("nodes send what decodes");
+                let (weight, text) = show::from_node(&message);
+                if self.verbose || weight == Weight::Message {
+                    self.note(|| format!("{sender} → fe: {text}"));
+                }
+                let Some(front_end) = &mut self.front_end else { return };
+                if !was_up {
+                    assert!(matches!(message, FromNode::Register(_)), "a node registers first");
+                    front_end.nodes.insert(id);
+                    if let Some(conn) = self.net.get_mut(id) {
+                        conn.acceptor.up = true;
+                    }
+                }
+                if !front_end.nodes.contains(&id) {
+                    return;
+                }
+                let link = NodeLink(id);
+                if let FromNode::Answers { epoch, answers } = message {
+                    if front_end.head == Some(link) {
+                        front_end.serve(now, gateway::Input::Answers(epoch, answers));
+                    }
+                } else {
+                    front_end.coordinate(now, coordinator::Input::Message(link, message));
+                }
+                self.dirty.insert(Place::FrontEnd);
+            }
+            Frame::Fin => {
+                if front_end.nodes.remove(&id) {
+                    front_end.coordinate(now, coordinator::Input::Disconnected(NodeLink(id)));
+                    self.note(|| format!("{sender} → fe: closed"));
+                    self.dirty.insert(Place::FrontEnd);
+                }
+            }
+            Frame::Greeted => unreachable!("the front-end dials nobody"),
+        }
+    }
+
+    fn flush_front_end(&mut self) {
+        let now = self.now_ms;
+        let Some(front_end) = &mut self.front_end else { return };
+        let out = front_end.coordinator.flush();
+        let epoch_before = self.stored.view.as_ref().map(|view| view.epoch);
+        if let Some(stored) = out.store {
+            self.stored = stored;
+        }
+        if self.stored.view.as_ref().map(|view| view.epoch) != epoch_before {
+            self.view_made();
+        }
+        let send = |net: &mut Net, nodes: &BTreeSet<u64>, link: NodeLink, message: &ToNode| {
+            if nodes.contains(&link.0) {
+                net.send(link.0, Way::Back, Frame::Data(message.encode()));
+            }
+        };
+        let Some(front_end) = &mut self.front_end else { return };
+        for (link, message) in &out.messages {
+            send(&mut self.net, &front_end.nodes, *link, message);
+        }
+        for link in out.close {
+            if front_end.nodes.remove(&link.0) {
+                self.net.close(link.0, Way::Back, usize::MAX);
+                front_end.coordinate(now, coordinator::Input::Disconnected(link));
+                self.dirty.insert(Place::FrontEnd);
+            }
+        }
+        if let Some(route) = out.route {
+            front_end.head = None;
+            let route = match route {
+                coordinator::Route::Head(link, epoch) => {
+                    front_end.head = Some(link);
+                    front_end.epoch = epoch;
+                    gateway::Route::Head(epoch)
+                }
+                coordinator::Route::Wait => gateway::Route::Wait,
+                coordinator::Route::Closed(reason) => gateway::Route::Closed(reason),
+            };
+            front_end.serve(now, gateway::Input::Route(route));
+        }
+        let out = front_end.gateway.flush();
+        if let Some(head) = front_end.head {
+            let mut frame = Vec::new();
+            let mut bytes = 0;
+            let epoch = front_end.epoch;
+            for request in out.requests {
+                bytes += gateway::request_bytes(&request);
+                frame.push(request);
+                if frame.len() == limits::CHAIN_REQUESTS_MAX || bytes > limits::CHAIN_BATCH_BYTES_TARGET {
+                    bytes = 0;
+                    let requests = std::mem::take(&mut frame);
+                    send(&mut self.net, &front_end.nodes, head, &ToNode::Requests { epoch, requests });
+                }
+            }
+            if !frame.is_empty() {
+                let message = ToNode::Requests { epoch, requests: frame };
+                send(&mut self.net, &front_end.nodes, head, &message);
+            }
+        }
+        let mut responses = out.responses;
+        if !out.status.is_empty() {
+            let status = front_end.coordinator.status();
+            for (conn, id) in out.status {
+                responses.push((conn, Gateway::status_response(id, status.clone())));
+            }
+        }
+        responses.retain(|(conn, _)| front_end.clients.contains(conn));
+        for (conn, code, reason) in out.close {
+            if front_end.clients.remove(&conn) {
+                self.closed.push((conn, code, reason));
+            }
+        }
+        let drained = front_end.stopping && front_end.gateway.unanswered() == 0;
+        for (conn, response) in &responses {
+            self.note(|| format!("{conn} ← {}", show::response(response)));
+        }
+        self.responses.extend(responses);
+        if drained {
+            self.note(|| "fe ends: drained".to_owned());
+            if let Some(front_end) = self.front_end.take() {
+                self.end_connections(front_end.process, &mut |in_flight| in_flight);
+            }
+        }
+    }
+
+    fn view_made(&mut self) {
+        if let Some(view) = self.stored.view.clone() {
+            self.note(|| format!("fe makes view {}", show::view(&view)));
+            let nodes: Vec<&Node> = self.slots.iter().filter_map(|slot| slot.node.as_ref()).collect();
+            self.oracle.view_made(&view, &nodes);
+        }
+    }
+
+    // ---- nodes ----
+
+    /// Gives a node's replica an event.
+    fn step_node(&mut self, index: usize, event: Event) {
+        let now = self.now_ms;
+        if let Some(node) = &mut self.slots[index].node {
+            node.step(now, event);
+            self.oracle.observe(node);
+            self.dirty.insert(Place::Node(index));
+        }
+    }
+
+    /// Lets everyone speak who has something to say, and carries it out.
+    pub fn flush(&mut self) {
+        while let Some(place) = self.dirty.pop_first() {
+            match place {
+                Place::FrontEnd => self.flush_front_end(),
+                Place::Node(index) => self.flush_node(index),
+            }
+        }
+    }
+
+    fn flush_node(&mut self, index: usize) {
+        loop {
+            let Some(node) = &mut self.slots[index].node else { return };
+            let out = node.replica.flush();
+            if out.is_empty() {
+                break;
+            }
+            if let Some(meta) = &out.meta {
+                node.cluster = meta.cluster;
+            }
+            node.write(&out.journal);
+            self.oracle.observe(node);
+            if let Some(links) = out.links {
+                self.keep_links(index, links);
+            }
+            for message in out.messages {
+                self.carry(index, message);
+            }
+            if let Some(halt) = out.halt {
+                let reason = match halt {
+                    Halt::Left => "left".to_owned(),
+                    Halt::InPlace => "stopped in place".to_owned(),
+                    Halt::Fatal(reason) => format!("fatal: {reason}"),
+                };
+                return self.end_node(index, &reason);
+            }
+            let Some(node) = &mut self.slots[index].node else { return };
+            let Some(durable) = node.newly_durable() else { break };
+            self.step_node(index, Event::Durable(durable));
+        }
+        self.dirty.remove(&Place::Node(index));
+        self.tell_lost(index);
+        let nodes: Vec<Option<&Node>> = self.slots.iter().map(|slot| slot.node.as_ref()).collect();
+        self.oracle.check(index, &nodes, &self.net);
+    }
+
+    /// What a node wrote and held back becomes durable.
+    pub fn sync(&mut self, index: usize) {
+        let Some(node) = &mut self.slots[index].node else { return };
+        node.journal.sync();
+        if let Some(durable) = node.newly_durable() {
+            self.step_node(index, Event::Durable(durable));
+            self.flush();
+        }
+    }
+
+    fn end_node(&mut self, index: usize, reason: &str) {
+        let name = self.place_name(Place::Node(index));
+        self.note(|| format!("{name} ends: {reason}"));
+        if let Some(node) = self.slots[index].node.take() {
+            self.end_connections(node.process, &mut |in_flight| in_flight);
+        }
+        self.slots[index].ended = Some(reason.to_owned());
+        self.dirty.remove(&Place::Node(index));
+    }
+
+    fn keep_links(&mut self, index: usize, wanted: Vec<Member>) {
+        let Some(node) = &mut self.slots[index].node else { return };
+        let mut dropped = Vec::new();
+        node.dialled.retain(|_, dialler| {
+            let keep = wanted.contains(&dialler.peer);
+            if !keep {
+                dropped.extend(dialler.conn);
+            }
+            keep
+        });
+        let mut new = Vec::new();
+        for peer in wanted {
+            let id = peer.id;
+            if let std::collections::btree_map::Entry::Vacant(place) = node.dialled.entry(id) {
+                place.insert(Dialler::new(peer));
+                new.push(id);
+            }
+        }
+        for conn in dropped {
+            self.net.close(conn, Way::Forth, usize::MAX);
+        }
+        for peer in new {
+            self.dial(index, peer);
+        }
+    }
+
+    fn carry(&mut self, index: usize, message: Message) {
+        let Some(node) = &mut self.slots[index].node else { return };
+        match message {
+            Message::FrontEnd(message) => {
+                if let Some(conn) = node.front_end.conn.filter(|_| node.front_end.up) {
+                    self.net.send(conn, Way::Forth, Frame::Data(message.encode()));
+                }
+            }
+            Message::Down(peer, message) => {
+                if let Some(dialler) = node.dialled.get(&peer).filter(|dialler| dialler.up)
+                    && let Some(conn) = dialler.conn
+                {
+                    self.net.send(conn, Way::Forth, Frame::Data(message.encode()));
+                }
+            }
+            Message::Up(link, message) => {
+                if let Some(conn) = node.inbound.get(&link) {
+                    self.net.send(*conn, Way::Back, Frame::Data(message.encode()));
+                }
+            }
+            Message::CloseDown(peer) => {
+                if let Some(dialler) = node.dialled.get_mut(&peer)
+                    && std::mem::take(&mut dialler.up)
+                    && let Some(conn) = dialler.conn
+                {
+                    self.net.close(conn, Way::Forth, usize::MAX);
+                    node.lost.push_back(peer);
+                }
+            }
+            Message::CloseUp(link) => {
+                if let Some(conn) = node.inbound.remove(&link) {
+                    self.net.close(conn, Way::Back, usize::MAX);
+                }
+            }
+        }
+    }
+
+    // ---- dialling ----
+
+    /// Dials whomever it is time for; gives up handshakes that last too long.
+    fn dial_due(&mut self, index: usize) {
+        let now = self.now_ms;
+        let Some(node) = &mut self.slots[index].node else { return };
+        let front_end = &mut node.front_end;
+        if let Some(conn) = front_end.conn.filter(|_| !front_end.up && now >= front_end.since_ms + HANDSHAKE_MS) {
+            self.net.close(conn, Way::Forth, usize::MAX);
+            front_end.conn = None;
+            front_end.retry_ms = Some(now);
+        }
+        if front_end.retry_ms.is_some_and(|at| at <= now) {
+            match self.front_end.as_ref().map(|fe| fe.process) {
+                Some(process) => {
+                    let conn = self.net.open(Purpose::FrontEnd, node.process, process, Frame::Greeting);
+                    front_end.conn = Some(conn);
+                    front_end.retry_ms = None;
+                    front_end.since_ms = now;
+                }
+                None => {
+                    front_end.retry_ms = Some(now + front_end.wait_ms);
+                    front_end.wait_ms = (2 * front_end.wait_ms).min(RETRY_FRONT_END_MAX_MS);
+                }
+            }
+        }
+        let mut late = Vec::new();
+        let mut due = Vec::new();
+        for (peer, dialler) in &node.dialled {
+            if dialler.conn.is_some() && !dialler.up && now >= dialler.since_ms + HANDSHAKE_MS {
+                late.push((*peer, dialler.conn));
+            } else if dialler.retry_ms.is_some_and(|at| at <= now) {
+                due.push(*peer);
+            }
+        }
+        for (peer, conn) in late {
+            if let Some(conn) = conn {
+                self.net.close(conn, Way::Forth, usize::MAX);
+            }
+            self.peer_down(index, peer);
+        }
+        for peer in due {
+            self.dial(index, peer);
+        }
+    }
+
+    fn dial(&mut self, index: usize, peer: Incarnation) {
+        let now = self.now_ms;
+        let Some(node) = &mut self.slots[index].node else { return };
+        let (process, from, cluster) = (node.process, node.id, node.cluster);
+        let Some(dialler) = node.dialled.get_mut(&peer) else { return };
+        dialler.retry_ms = None;
+        let address = dialler.peer.address.clone();
+        let target = self.slots.iter().position(|slot| slot.name == address);
+        let target = target.and_then(|at| self.slots[at].node.as_ref()).map(|node| node.process);
+        match (target, cluster) {
+            (Some(target), Some(cluster)) => {
+                let hello = LinkHello { cluster, from, to: peer };
+                let conn = self.net.open(Purpose::Peer, process, target, Frame::Data(hello.encode()));
+                if let Some(dialler) =
+                    self.slots[index].node.as_mut().and_then(|node| node.dialled.get_mut(&peer))
+                {
+                    dialler.conn = Some(conn);
+                    dialler.since_ms = now;
+                }
+            }
+            _ => {
+                let node = self.slots[index].node.as_mut();
+                if let Some(node) = node {
+                    node.lost.push_back(peer);
+                    self.dirty.insert(Place::Node(index));
+                }
+            }
+        }
+    }
+
+    /// A dialled link broke, or could not be made; it is dialled again after a while.
+    fn peer_down(&mut self, index: usize, peer: Incarnation) {
+        let now = self.now_ms;
+        let Some(node) = &mut self.slots[index].node else { return };
+        let Some(dialler) = node.dialled.get_mut(&peer) else { return };
+        dialler.conn = None;
+        dialler.up = false;
+        dialler.retry_ms = Some(now + dialler.wait_ms);
+        dialler.wait_ms = (2 * dialler.wait_ms).min(RETRY_PEER_MAX_MS);
+        self.step_node(index, Event::PeerDown(peer));
+    }
+
+    fn node_hears_front_end(&mut self, index: usize, id: u64, frame: Frame) {
+        let now = self.now_ms;
+        let name = self.place_name(Place::Node(index));
+        let Some(node) = &mut self.slots[index].node else { return };
+        if node.front_end.conn != Some(id) {
+            return;
+        }
+        match frame {
+            Frame::Greeted => {
+                node.front_end.up = true;
+                node.front_end.wait_ms = RETRY_MIN_MS;
+                if let Some(conn) = self.net.get_mut(id) {
+                    conn.dialler.up = true;
+                }
+                self.step_node(index, Event::FrontEndUp);
+            }
+            Frame::Data(bytes) => {
+                let message = ToNode::decode(bytes).expect("the front-end sends what decodes");
+                let (weight, text) = show::to_node(&message);
+                if self.verbose || weight == Weight::Message {
+                    self.note(|| format!("fe → {name}: {text}"));
+                }
+                self.step_node(index, Event::FrontEnd(message));
+            }
+            Frame::Fin => {
+                let was_up = node.front_end.up;
+                node.front_end.conn = None;
+                node.front_end.up = false;
+                node.front_end.retry_ms = Some(now + node.front_end.wait_ms);
+                node.front_end.wait_ms = (2 * node.front_end.wait_ms).min(RETRY_FRONT_END_MAX_MS);
+                if was_up {
+                    self.note(|| format!("fe → {name}: closed"));
+                    self.step_node(index, Event::FrontEndDown);
+                }
+            }
+            Frame::Greeting => unreachable!("nodes are not dialled as a front-end"),
+        }
+    }
+
+    fn acceptor_takes(&mut self, index: usize, id: u64, from: Place, frame: Frame, was_up: bool) {
+        let (sender, name) = (self.place_name(from), self.place_name(Place::Node(index)));
+        let Some(node) = &mut self.slots[index].node else { return };
+        let link = LinkId(id);
+        match frame {
+            Frame::Data(bytes) if !was_up => {
+                let hello = LinkHello::decode(bytes).expect("nodes send what decodes");
+                let known = node.cluster.is_none_or(|mine| mine == hello.cluster);
+                if hello.to == node.id && known {
+                    self.net.send(id, Way::Back, Frame::Data(LinkReply::Accepted.encode()));
+                    if let Some(conn) = self.net.get_mut(id) {
+                        conn.acceptor.up = true;
+                    }
+                    node.inbound.insert(link, id);
+                    node.dialled_by.insert(link, hello.from);
+                } else {
+                    let reason = "another node, or another cluster".to_owned();
+                    let reply = LinkReply::Refused { reason };
+                    self.net.send(id, Way::Back, Frame::Data(reply.encode()));
+                    self.net.close(id, Way::Back, usize::MAX);
+                }
+            }
+            Frame::Data(bytes) => {
+                let message = Downstream::decode(bytes).expect("nodes send what decodes");
+                let Some(from) = node.dialled_by.get(&link).copied() else { return };
+                if !node.inbound.contains_key(&link) {
+                    return;
+                }
+                let (weight, text) = show::downstream(&message);
+                if self.verbose || weight == Weight::Message {
+                    self.note(|| format!("{sender} → {name}: {text}"));
+                }
+                self.step_node(index, Event::FromPredecessor { link, from, message });
+            }
+            Frame::Fin => {
+                node.dialled_by.remove(&link);
+                if node.inbound.remove(&link).is_some() {
+                    self.step_node(index, Event::PredecessorDown(link));
+                }
+            }
+            Frame::Greeting | Frame::Greeted => unreachable!("peers greet with a hello"),
+        }
+    }
+
+    fn dialler_takes(&mut self, index: usize, id: u64, from: Place, frame: Frame, was_up: bool) {
+        let (sender, name) = (self.place_name(from), self.place_name(Place::Node(index)));
+        let Some(node) = &mut self.slots[index].node else { return };
+        let Some((peer, dialler)) = node.dialled_on(id) else { return };
+        match frame {
+            Frame::Data(bytes) if !was_up => {
+                match LinkReply::decode(bytes).expect("nodes send what decodes") {
+                    LinkReply::Accepted => {
+                        dialler.up = true;
+                        dialler.wait_ms = RETRY_MIN_MS;
+                        if let Some(conn) = self.net.get_mut(id) {
+                            conn.dialler.up = true;
+                        }
+                        self.step_node(index, Event::PeerUp(peer));
+                    }
+                    LinkReply::Refused { .. } => {
+                        self.net.close(id, Way::Forth, usize::MAX);
+                        self.peer_down(index, peer);
+                    }
+                }
+            }
+            Frame::Data(bytes) => {
+                let message = Upstream::decode(bytes).expect("nodes send what decodes");
+                let (weight, text) = show::upstream(&message);
+                let up = dialler.up;
+                if self.verbose || weight == Weight::Message {
+                    self.note(|| format!("{sender} → {name}: {text}"));
+                }
+                if up {
+                    self.step_node(index, Event::FromSuccessor(peer, message));
+                }
+            }
+            Frame::Fin => self.peer_down(index, peer),
+            Frame::Greeting | Frame::Greeted => unreachable!("peers greet with a hello"),
+        }
+    }
+
+    /// What nodes say of themselves to whoever asks for it: what `recover` sees.
+    pub fn registers(&mut self) -> Vec<Register> {
+        let nodes = self.slots.iter().filter_map(|slot| slot.node.as_ref());
+        nodes.filter(|node| !node.paused).map(|node| node.replica.registration()).collect()
+    }
+
+    /// Everyone that can be a member is, no write is under way, and all hold the same.
+    pub fn is_healed(&self) -> Result<(), String> {
+        let Some(front_end) = &self.front_end else { return Err("no front-end".to_owned()) };
+        let Some(view) = front_end.coordinator.view() else { return Err("no view".to_owned()) };
+        let nodes: Vec<&Node> = self.slots.iter().filter_map(|slot| slot.node.as_ref()).collect();
+        let mut held: Option<(Seq, u64)> = None;
+        for node in &nodes {
+            let name = crate::node::name(node.id);
+            if view.position(node.id).is_none() {
+                return Err(format!("{name} is not in view {}", show::view(view)));
+            }
+            if node.replica.epoch() != view.epoch {
+                return Err(format!("{name} is in {}, not in {}", node.replica.epoch(), view.epoch));
+            }
+            let (durable, stable, applied, hash) = node.replica.points();
+            let last = node.replica.log().last();
+            if durable != last || stable != last || applied != last {
+                return Err(format!(
+                    "{name} holds {last}: durable {durable}, stable {stable}, applied {applied}"
+                ));
+            }
+            let here = (applied, hash);
+            if *held.get_or_insert(here) != here {
+                return Err(format!("{name} holds {here:?}, others {held:?}"));
+            }
+        }
+        if view.members.len() != nodes.len() {
+            return Err(format!("view {} has members that do not run", show::view(view)));
+        }
+        Ok(())
+    }
+}

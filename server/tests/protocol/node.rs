@@ -1,0 +1,173 @@
+//! A simulated node process: what `backend/src/runtime.rs` does around the replica, without sockets and clock.
+
+use crate::net::Process;
+use kvservice_backend::chain::{Config, Event, JournalOp, LinkId, Replica};
+use kvservice_backend::storage::MemoryState;
+use kvservice_shared::api::StorageKind;
+use kvservice_shared::chain::{Incarnation, Member};
+use kvservice_shared::ids::{Boot, ClusterId, NodeId, Seq};
+use std::collections::{BTreeMap, VecDeque};
+use uuid::Uuid;
+
+/// First wait before dialling again, and the longest, as in `backend/src/link`.
+pub const RETRY_MIN_MS: u64 = 10;
+pub const RETRY_PEER_MAX_MS: u64 = 500;
+pub const RETRY_FRONT_END_MAX_MS: u64 = 250;
+/// A handshake takes no longer.
+pub const HANDSHAKE_MS: u64 = 5000;
+/// A node that asked to leave and gets no answer stops in its place after this.
+pub const LEAVE_MS: u64 = 3000;
+
+/// A node in memory: its id is new with every start.
+pub fn incarnation(index: usize, life: u32) -> Incarnation {
+    let node = NodeId(Uuid::from_u128((index as u128) << 32 | u128::from(life)));
+    Incarnation { node, boot: Boot(u64::from(life)) }
+}
+
+/// `a`, `b`, …; with the number of its life from the second on.
+pub fn name(id: Incarnation) -> String {
+    let bits = id.node.0.as_u128();
+    let letter = char::from(b'a' + u8::try_from(bits >> 32).unwrap_or(25).min(25));
+    match bits as u32 {
+        1 => letter.to_string(),
+        life => format!("{letter}{life}"),
+    }
+}
+
+/// The write-ahead half of a node's storage: durable at once, or when told.
+#[derive(Debug, Default)]
+pub struct Journal {
+    written: Seq,
+    durable: Seq,
+    /// What is written stays volatile until [`Journal::sync`].
+    pub held: bool,
+}
+
+impl Journal {
+    fn write(&mut self, ops: &[JournalOp]) {
+        for op in ops {
+            match op {
+                JournalOp::Append(batch) => self.written = batch.last(),
+                JournalOp::Cut { keep } => self.written = self.written.min(*keep),
+                JournalOp::Reset { base } => {
+                    self.written = base.last;
+                    self.durable = base.last;
+                }
+            }
+            self.durable = self.durable.min(self.written);
+        }
+        if !self.held {
+            self.sync();
+        }
+    }
+
+    pub fn sync(&mut self) {
+        self.durable = self.written;
+    }
+}
+
+/// A link that this node keeps to a peer.
+#[derive(Debug)]
+pub struct Dialler {
+    pub peer: Member,
+    pub conn: Option<u64>,
+    /// The handshake is done, and the replica did not give the link up.
+    pub up: bool,
+    pub since_ms: u64,
+    pub retry_ms: Option<u64>,
+    pub wait_ms: u64,
+}
+
+impl Dialler {
+    pub fn new(peer: Member) -> Dialler {
+        Dialler { peer, conn: None, up: false, since_ms: 0, retry_ms: None, wait_ms: RETRY_MIN_MS }
+    }
+}
+
+/// The link to the front-end.
+#[derive(Debug)]
+pub struct FrontEndLink {
+    pub conn: Option<u64>,
+    pub up: bool,
+    pub since_ms: u64,
+    pub retry_ms: Option<u64>,
+    pub wait_ms: u64,
+}
+
+/// A running node.
+#[derive(Debug)]
+pub struct Node {
+    pub process: Process,
+    pub id: Incarnation,
+    pub replica: Replica<MemoryState>,
+    pub journal: Journal,
+    durable: Seq,
+    pub paused: bool,
+    pub started_ms: u64,
+    pub cluster: Option<ClusterId>,
+    pub front_end: FrontEndLink,
+    pub dialled: BTreeMap<Incarnation, Dialler>,
+    /// Links that others dialled, and the connections that they are.
+    pub inbound: BTreeMap<LinkId, u64>,
+    /// Who dialled them.
+    pub dialled_by: BTreeMap<LinkId, Incarnation>,
+    /// Dialled links whose end the runtime has still to tell the replica.
+    pub lost: VecDeque<Incarnation>,
+    pub leave_by_ms: Option<u64>,
+}
+
+impl Node {
+    pub fn start(process: Process, index: usize, address: &str, retention: usize, now_ms: u64) -> Node {
+        let id = incarnation(index, process.life);
+        let config = Config {
+            id,
+            address: address.to_owned(),
+            storage: StorageKind::Memory,
+            log_retention_bytes: retention,
+        };
+        Node {
+            process,
+            id,
+            replica: Replica::new(config, MemoryState::default()),
+            journal: Journal::default(),
+            durable: Seq::ZERO,
+            paused: false,
+            started_ms: now_ms,
+            cluster: None,
+            front_end: FrontEndLink {
+                conn: None,
+                up: false,
+                since_ms: 0,
+                retry_ms: Some(now_ms),
+                wait_ms: RETRY_MIN_MS,
+            },
+            dialled: BTreeMap::new(),
+            inbound: BTreeMap::new(),
+            dialled_by: BTreeMap::new(),
+            lost: VecDeque::new(),
+            leave_by_ms: None,
+        }
+    }
+
+    pub fn step(&mut self, now_ms: u64, event: Event) {
+        self.replica.step(now_ms - self.started_ms, event);
+    }
+
+    pub fn write(&mut self, ops: &[JournalOp]) {
+        if !ops.is_empty() {
+            self.journal.write(ops);
+        }
+    }
+
+    /// The durable point, if it changed since it was last asked for.
+    pub fn newly_durable(&mut self) -> Option<Seq> {
+        let durable = self.journal.durable;
+        (std::mem::replace(&mut self.durable, durable) != durable).then_some(durable)
+    }
+
+    /// The dialled peer of a connection.
+    pub fn dialled_on(&mut self, conn: u64) -> Option<(Incarnation, &mut Dialler)> {
+        let found = self.dialled.iter_mut().find(|(_, dialler)| dialler.conn == Some(conn));
+        found.map(|(peer, dialler)| (*peer, dialler))
+    }
+}

@@ -1,0 +1,439 @@
+//! Situations as scripts: `scripts/AREA_BEHAVIOUR`, in the language of [`Script::run`].
+//!
+//! After `UPDATE_GOLDENFILES=1 cargo test -p kvservice-server --test protocol` read the difference as carefully as
+//! code: it is what the protocol does.
+//!
+//! | command | what happens |
+//! | --- | --- |
+//! | `flags timeout=MS grace=MS min=N request=MS init=BOOL` | the front-end's flags, before it starts |
+//! | `cluster N [retention=BYTES]` | front-end and N nodes `a`, `b`, … that have joined |
+//! | `start a [retention=BYTES]`, `kill a [keep=N]`, `pause a`, `resume a`, `leave a` | one node; `keep`: frames of each of its connections that still arrive |
+//! | `start fe`, `kill fe [keep=N]`, `wipe fe`, `pause fe`, `resume fe`, `leave fe` | the front-end; `wipe` empties its directory |
+//! | `hold a`, `sync a` | from now on what it writes is not durable; until it is |
+//! | `break a b`, `stall a b`, `flow a b` | the link: breaks; stalls both ways; flows again. `one=true`: only from the first to the second |
+//! | `connect`, `disconnect c1` | clients |
+//! | `hello c1 ID SESSION`, `set c1 ID KEY VALUE`, `testset c1 ID KEY TEST VALUE` (`-`: absent), `delete c1 ID KEY`, `get c1 ID KEY`, `list c1 ID [PREFIX]` | requests, a frame each |
+//! | `sets c1 FROM COUNT [size=BYTES]` | that many sets in one frame |
+//! | `deliver a b [N]` | the next frames on the link |
+//! | `run [MS]` | everything is delivered, and time passes |
+//! | `heal [MS]` | time passes until every node is a member and all hold the same |
+//! | `nodes`, `status` | how things stand |
+//! | `recover` | what `kvservice-server recover` does, the front-end being down |
+
+use crate::cluster::Cluster;
+use crate::front_end::Flags;
+use crate::net::Place;
+use crate::show;
+use goldenscript::{Command, Context};
+use kvservice_shared::api::{Op, Request, Value};
+use kvservice_shared::chain::Settings;
+use kvservice_shared::ids::{ConnId, RequestId, SessionUuid};
+use std::error::Error;
+use std::fmt::Write as _;
+use std::str::FromStr;
+use uuid::Uuid;
+
+type Failure = Box<dyn Error>;
+
+const HEAL_MS: u64 = 30_000;
+
+struct Script {
+    cluster: Cluster,
+}
+
+/// The arguments of one command.
+struct Args<'a> {
+    positional: std::vec::IntoIter<&'a str>,
+    named: Vec<(&'a str, &'a str)>,
+}
+
+impl<'a> Args<'a> {
+    fn of(command: &'a Command) -> Args<'a> {
+        let mut positional = Vec::new();
+        let mut named = Vec::new();
+        for argument in &command.args {
+            match argument {
+                goldenscript::Argument::Positional(value) => positional.push(value.as_str()),
+                goldenscript::Argument::KeyValue(key, value) => named.push((key.as_str(), value.as_str())),
+                _ => {}
+            }
+        }
+        Args { positional: positional.into_iter(), named }
+    }
+
+    fn next(&mut self) -> Result<&'a str, Failure> {
+        self.positional.next().ok_or_else(|| "an argument is missing".into())
+    }
+
+    fn parse<T: FromStr<Err: Error + 'static>>(&mut self) -> Result<T, Failure> {
+        Ok(self.next()?.parse::<T>()?)
+    }
+
+    fn named<T: FromStr<Err: Error + 'static>>(&mut self, name: &str) -> Result<Option<T>, Failure> {
+        let Some(at) = self.named.iter().position(|(key, _)| *key == name) else { return Ok(None) };
+        Ok(Some(self.named.remove(at).1.parse::<T>()?))
+    }
+
+    fn conn(&mut self) -> Result<ConnId, Failure> {
+        let name = self.next()?;
+        let number = name.strip_prefix('c').ok_or("clients are c1, c2, …")?;
+        Ok(ConnId(number.parse()?))
+    }
+
+    fn end(mut self) -> Result<(), Failure> {
+        let named = self.named.first().map(|(key, _)| *key);
+        match self.positional.next().or(named) {
+            None => Ok(()),
+            Some(extra) => Err(format!("what is {extra}?").into()),
+        }
+    }
+}
+
+impl Script {
+    fn new() -> Script {
+        let settings = Settings { failure_timeout_ms: 400, min_replicas: 1 };
+        let flags = Flags { settings, init: true, grace_ms: 2000, request_timeout_ms: 5000 };
+        let mut cluster = Cluster::new(flags);
+        cluster.trace = Some(Vec::new());
+        Script { cluster }
+    }
+
+    fn place(&self, name: &str) -> Result<Place, Failure> {
+        if name == "fe" {
+            return Ok(Place::FrontEnd);
+        }
+        let at = self.cluster.slots.iter().position(|slot| slot.name == name);
+        Ok(Place::Node(at.ok_or_else(|| format!("there is no {name}"))?))
+    }
+
+    fn places(&self, args: &mut Args<'_>) -> Result<(Place, Place), Failure> {
+        Ok((self.place(args.next()?)?, self.place(args.next()?)?))
+    }
+
+    fn start(&mut self, name: &str, args: &mut Args<'_>) -> Result<(), Failure> {
+        if name == "fe" {
+            self.cluster.start_front_end();
+            return Ok(());
+        }
+        let retention = args.named("retention")?;
+        let index = match self.place(name) {
+            Ok(Place::Node(index)) => index,
+            _ => {
+                let index = self.cluster.add_slot(1 << 20);
+                if self.cluster.slots[index].name != name {
+                    return Err(format!("the next node is {}", self.cluster.slots[index].name).into());
+                }
+                index
+            }
+        };
+        if let Some(retention) = retention {
+            self.cluster.slots[index].retention = retention;
+        }
+        self.cluster.start_node(index);
+        Ok(())
+    }
+
+    fn pause(&mut self, name: &str, paused: bool) -> Result<(), Failure> {
+        match self.place(name)? {
+            Place::FrontEnd => {
+                self.cluster.front_end.as_mut().ok_or("the front-end does not run")?.paused = paused;
+            }
+            Place::Node(index) => {
+                let node = self.cluster.slots[index].node.as_mut();
+                node.ok_or_else(|| format!("{name} does not run"))?.paused = paused;
+            }
+        }
+        Ok(())
+    }
+
+    fn request(&mut self, name: &str, args: &mut Args<'_>) -> Result<(), Failure> {
+        let conn = args.conn()?;
+        let id: u64 = args.parse()?;
+        let text = |args: &mut Args<'_>| args.next().map(str::to_owned);
+        let op = match name {
+            "hello" => {
+                let number: u128 = args.next()?.trim_start_matches('S').parse()?;
+                Op::Hello { session: SessionUuid(Uuid::from_u128(number)) }
+            }
+            "get" => Op::Get { key: text(args)? },
+            "set" => Op::Set { key: text(args)?, value: Value::from(args.next()?) },
+            "testset" => {
+                let (key, test) = (text(args)?, args.next()?);
+                let test = (test != "-").then(|| Value::from(test));
+                Op::TestSet { key, test, value: Value::from(args.next()?) }
+            }
+            "delete" => Op::Delete { key: text(args)? },
+            _ => {
+                let prefix = args.positional.next().unwrap_or_default().to_owned();
+                Op::List { prefix, after: String::new(), limit: 100 }
+            }
+        };
+        self.send(conn, vec![Request { id: RequestId(id), op }])
+    }
+
+    fn sets(&mut self, args: &mut Args<'_>) -> Result<(), Failure> {
+        let (conn, first): (_, u64) = (args.conn()?, args.parse()?);
+        let count: u64 = args.parse()?;
+        let size: usize = args.named("size")?.unwrap_or(1);
+        let request = |id| {
+            let (key, value) = (format!("k{id:05}"), Value::from(vec![b'v'; size]));
+            Request { id: RequestId(id), op: Op::Set { key, value } }
+        };
+        self.send(conn, (first..first + count).map(request).collect())
+    }
+
+    fn send(&mut self, conn: ConnId, requests: Vec<Request>) -> Result<(), Failure> {
+        if !self.cluster.request(conn, requests) {
+            return Err(format!("{conn} is not connected").into());
+        }
+        self.cluster.flush();
+        Ok(())
+    }
+
+    fn link(&mut self, name: &str, args: &mut Args<'_>) -> Result<(), Failure> {
+        let (from, to) = self.places(args)?;
+        let both = !args.named("one")?.unwrap_or(false);
+        let net = &mut self.cluster.net;
+        for (from, to) in [(from, to), (to, from)].into_iter().take(if both { 2 } else { 1 }) {
+            match name {
+                "stall" => net.stall(from, to),
+                "flow" => net.unstall(from, to),
+                _ => {
+                    for (conn, _) in net.between(from, to) {
+                        net.break_off(conn);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn deliver(&mut self, args: &mut Args<'_>) -> Result<(), Failure> {
+        let (from, to) = self.places(args)?;
+        let count: usize = args.positional.next().unwrap_or("1").parse()?;
+        for _ in 0..count {
+            let between = self.cluster.net.between(from, to);
+            let ready = self.cluster.deliverable();
+            let next = between.into_iter().find(|way| ready.contains(way));
+            let (conn, way) = next.ok_or("nothing is on its way there")?;
+            self.cluster.deliver(conn, way);
+        }
+        Ok(())
+    }
+
+    fn cluster(&mut self, args: &mut Args<'_>) -> Result<(), Failure> {
+        let count: usize = args.parse()?;
+        let retention = args.named("retention")?.unwrap_or(1 << 20);
+        let trace = self.cluster.trace.take();
+        self.cluster.start_front_end();
+        for _ in 0..count {
+            let index = self.cluster.add_slot(retention);
+            self.cluster.start_node(index);
+            let joined = self.cluster.run_until(HEAL_MS, |cluster| cluster.is_healed().is_ok());
+            if !joined {
+                return Err(format!("{:?}", self.cluster.is_healed()).into());
+            }
+        }
+        self.cluster.trace = trace;
+        let view = self.cluster.stored.view.as_ref().map(show::view).unwrap_or_default();
+        self.cluster.note(|| format!("view {view}"));
+        Ok(())
+    }
+
+    fn heal(&mut self, args: &mut Args<'_>) -> Result<(), Failure> {
+        let ms = args.positional.next().map_or(Ok(HEAL_MS), str::parse)?;
+        let since = self.cluster.now_ms;
+        if !self.cluster.run_until(ms, |cluster| cluster.is_healed().is_ok()) {
+            return Err(self.cluster.is_healed().err().unwrap_or_default().into());
+        }
+        let took = self.cluster.now_ms - since;
+        let view = self.cluster.stored.view.as_ref().map(show::view).unwrap_or_default();
+        let end = self.cluster.oracle.end();
+        self.cluster.note(|| format!("healed in {took} ms: view {view}, all hold {end}"));
+        Ok(())
+    }
+
+    fn nodes(&self) -> String {
+        let mut text = String::new();
+        for slot in &self.cluster.slots {
+            let Some(node) = &slot.node else {
+                let ended = slot.ended.as_deref().unwrap_or("not started");
+                let _ = writeln!(text, "{}: {ended}", slot.name);
+                continue;
+            };
+            let replica = &node.replica;
+            let (durable, stable, applied, _) = replica.points();
+            let role = if replica.is_member() { "member" } else { "no member" };
+            let _ = writeln!(
+                text,
+                "{}: {role} in {}, log {}, durable {durable}, stable {stable}, applied {applied}{}",
+                crate::node::name(node.id),
+                replica.view().map_or("no view".to_owned(), show::view),
+                show::log(&replica.log().boundaries()),
+                if replica.is_whole() { "" } else { ", unfinished snapshot" },
+            );
+        }
+        text
+    }
+
+    fn status(&self) -> Result<String, Failure> {
+        let front_end = self.cluster.front_end.as_ref().ok_or("the front-end does not run")?;
+        let status = front_end.coordinator.status();
+        let mut text = format!("epoch {}", status.epoch);
+        let roles: Vec<String> =
+            status.members.iter().map(|m| format!("{} {:?}", m.node, m.role)).collect();
+        let _ = writeln!(text, ": {}", roles.join(", "));
+        for learner in &status.learners {
+            let _ = writeln!(text, "learner {} {:?}", learner.node, learner.phase);
+        }
+        if let Some(waiting) = status.waiting {
+            let _ = writeln!(text, "waiting: {waiting}");
+        }
+        for event in &status.events {
+            let part = |name: &str, value: &Option<String>| {
+                value.as_ref().map_or(String::new(), |value| format!(" {name} {value}"))
+            };
+            let _ = writeln!(
+                text,
+                "event {} {:?}{}{}{}{}",
+                event.epoch,
+                event.kind,
+                part("of", &event.node),
+                part("from", &event.from),
+                part("to", &event.to),
+                event.took_ms.map_or(String::new(), |ms| format!(" in {ms} ms")),
+            );
+        }
+        Ok(text)
+    }
+
+    /// The operator chooses the node that holds most.
+    fn recover(&mut self) -> Result<(), Failure> {
+        if self.cluster.front_end.is_some() {
+            return Err("the front-end runs".into());
+        }
+        let registers = self.cluster.registers();
+        let stored = kvservice_server::recover::recovered(&self.cluster.stored, &registers)
+            .ok_or("nobody has data")?;
+        self.cluster.stored = stored;
+        self.cluster.oracle.give_up();
+        Ok(())
+    }
+}
+
+impl goldenscript::Runner for Script {
+    type Command = Command;
+
+    fn run(&mut self, command: &Command, _: &Context) -> Result<String, Failure> {
+        let mut args = Args::of(command);
+        let name = command.name.as_str();
+        let mut text = String::new();
+        match name {
+            "flags" => {
+                let flags = &mut self.cluster.flags;
+                let settings = &mut flags.settings;
+                settings.failure_timeout_ms = args.named("timeout")?.unwrap_or(settings.failure_timeout_ms);
+                settings.min_replicas = args.named("min")?.unwrap_or(settings.min_replicas);
+                flags.grace_ms = args.named("grace")?.unwrap_or(flags.grace_ms);
+                flags.request_timeout_ms = args.named("request")?.unwrap_or(flags.request_timeout_ms);
+                flags.init = args.named("init")?.unwrap_or(flags.init);
+            }
+            "cluster" => self.cluster(&mut args)?,
+            "start" => {
+                let name = args.next()?;
+                self.start(name, &mut args)?;
+            }
+            "kill" => {
+                let name = args.next()?;
+                let keep = args.named("keep")?.unwrap_or(usize::MAX);
+                match self.place(name)? {
+                    Place::FrontEnd => self.cluster.kill_front_end(&mut |_| keep),
+                    Place::Node(index) => self.cluster.kill_node(index, &mut |_| keep),
+                }
+            }
+            "wipe" => self.cluster.stored = kvservice_server::coordinator::Stored::default(),
+            "pause" => self.pause(args.next()?, true)?,
+            "resume" => self.pause(args.next()?, false)?,
+            "leave" => match self.place(args.next()?)? {
+                Place::FrontEnd => self.cluster.stop_front_end(),
+                Place::Node(index) => self.cluster.leave(index),
+            },
+            "hold" | "sync" => {
+                let Place::Node(index) = self.place(args.next()?)? else {
+                    return Err("the front-end has no journal".into());
+                };
+                if let Some(node) = &mut self.cluster.slots[index].node {
+                    node.journal.held = name == "hold";
+                }
+                if name == "sync" {
+                    self.cluster.sync(index);
+                }
+            }
+            "break" | "stall" | "flow" => self.link(name, &mut args)?,
+            "connect" => {
+                let conn = self.cluster.connect().ok_or("the front-end does not run")?;
+                self.cluster.note(|| format!("{conn} connected"));
+                self.cluster.flush();
+            }
+            "disconnect" => {
+                let conn = args.conn()?;
+                self.cluster.disconnect(conn);
+                self.cluster.flush();
+            }
+            "hello" | "set" | "testset" | "delete" | "get" | "list" => self.request(name, &mut args)?,
+            "sets" => self.sets(&mut args)?,
+            "deliver" => self.deliver(&mut args)?,
+            "run" => {
+                let ms = args.positional.next().unwrap_or("0").parse()?;
+                self.cluster.run(ms);
+            }
+            "heal" => self.heal(&mut args)?,
+            "nodes" => text = self.nodes(),
+            "status" => text = self.status()?,
+            "recover" => self.recover()?,
+            _ => return Err(format!("what is {name}?").into()),
+        }
+        args.end()?;
+        let mut lines = self.cluster.trace.as_mut().map(std::mem::take).unwrap_or_default();
+        for (conn, code, reason) in std::mem::take(&mut self.cluster.closed) {
+            lines.push(format!("{conn} closed {code}: {reason}"));
+        }
+        self.cluster.responses.clear();
+        let traced: String = lines.into_iter().map(|line| line + "\n").collect();
+        Ok(traced + &text)
+    }
+}
+
+fn run(name: &str) {
+    let path = format!("{}/tests/protocol/scripts/{name}", env!("CARGO_MANIFEST_DIR"));
+    if let Err(error) = goldenscript::run(&mut Script::new(), &path) {
+        panic!("{name}: {error}");
+    }
+}
+
+/// One test for each script, and one that finds scripts without a test.
+macro_rules! scripts {
+    ($($name:ident)*) => {
+        $(
+            #[test]
+            fn $name() {
+                run(stringify!($name));
+            }
+        )*
+
+        #[test]
+        fn every_script_has_its_test() {
+            let listed: std::collections::BTreeSet<String> =
+                [$(stringify!($name).to_owned()),*].into();
+            let folder = format!("{}/tests/protocol/scripts", env!("CARGO_MANIFEST_DIR"));
+            let found = std::fs::read_dir(folder).expect("the scripts' folder");
+            let found = found.map(|file| file.expect("a script").file_name().into_string());
+            assert_eq!(found.map(|name| name.expect("a name")).collect::<std::collections::BTreeSet<_>>(), listed);
+        }
+    };
+}
+
+scripts! {
+    head_killed_idle
+    head_killed_under_load
+}

@@ -1,0 +1,422 @@
+//! Random walks: clients ask, links and processes fail, and whatever happens the oracle's and the clients' checks
+//! hold; once the failures stop, everything heals.
+//!
+//! `KVSERVICE_SEEDS=N` walks N seeds, `KVSERVICE_SEED=N` that one alone, with its trace.
+
+use crate::client::Client;
+use crate::cluster::{Cluster, TICK_MS};
+use crate::front_end::Flags;
+use crate::net::Place;
+use crate::node::name;
+use crate::rng::Rng;
+use kvservice_shared::chain::Settings;
+use kvservice_shared::ids::Seq;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+const SEEDS: u64 = 200;
+const ROUNDS: usize = 250;
+const HEAL_MS: u64 = 30_000;
+/// Lines of trace that a failure prints.
+const TRACE_LINES: usize = 400;
+
+/// How often what goes wrong, in ten-thousandths of a round.
+#[derive(Debug)]
+struct Rates {
+    kill: u64,
+    leave: u64,
+    pause: u64,
+    stall: u64,
+    part: u64,
+    hold: u64,
+    front_end: u64,
+    client: u64,
+    /// Percent of rounds in which everything is delivered.
+    calm: u64,
+}
+
+impl Rates {
+    /// Each seed has its own weather: some faults often, some never.
+    fn new(rng: &mut Rng) -> Rates {
+        let mut rate = |most: usize| if rng.chance(60) { rng.below(most) as u64 } else { 0 };
+        Rates {
+            kill: rate(300),
+            leave: rate(100),
+            pause: rate(200),
+            stall: rate(200),
+            part: rate(200),
+            hold: rate(500),
+            front_end: rate(100),
+            client: rate(200),
+            calm: 30 + rate(70),
+        }
+    }
+}
+
+/// Something that is undone later.
+#[derive(Clone, Copy, Debug)]
+enum Undo {
+    StartNode(usize),
+    StartFrontEnd,
+    Resume(Place),
+    Flow(Place, Place),
+    Sync(usize),
+}
+
+struct Walk {
+    cluster: Cluster,
+    rng: Rng,
+    rates: Rates,
+    clients: Vec<Client>,
+    undo: Vec<(u64, Undo)>,
+    /// The newest revision that any answer has shown.
+    shown: Seq,
+    nodes_max: usize,
+}
+
+impl Walk {
+    fn new(seed: u64, traced: bool) -> Walk {
+        let mut rng = Rng::new(seed);
+        let rates = Rates::new(&mut rng);
+        let settings = Settings { failure_timeout_ms: 400, min_replicas: 1 };
+        let flags = Flags { settings, init: true, grace_ms: 1500, request_timeout_ms: 3000 };
+        let mut cluster = Cluster::new(flags);
+        cluster.trace = traced.then(Vec::new);
+        cluster.start_front_end();
+        cluster.flags.init = false;
+        let nodes_max = 2 + rng.below(4);
+        for _ in 0..1 + rng.below(nodes_max) {
+            let retention = [0, 200, 2000, 1 << 20][rng.below(4)];
+            let index = cluster.add_slot(retention);
+            cluster.start_node(index);
+        }
+        let clients = (1..=3).map(|number| Client::new(number, number == 3 && rng.chance(50))).collect();
+        Walk { cluster, rng, rates, clients, undo: Vec::new(), shown: Seq::ZERO, nodes_max }
+    }
+
+    fn run(&mut self) -> Result<(), String> {
+        for _ in 0..ROUNDS {
+            self.undo_due(false);
+            self.fail();
+            self.ask(true);
+            self.deliver();
+            self.answers()?;
+            self.halted()?;
+            self.cluster.tick();
+        }
+        self.heal()
+    }
+
+    fn ask(&mut self, ask: bool) {
+        for client in &mut self.clients {
+            let ask = ask && self.rng.chance(30);
+            client.act(&mut self.cluster, &mut self.rng, self.shown, ask);
+        }
+    }
+
+    /// Delivers some frames or all, and lets processes speak after some of them or after each.
+    fn deliver(&mut self) {
+        if self.rng.chance(self.rates.calm) {
+            self.cluster.settle();
+            return;
+        }
+        let eager = self.rng.chance(50);
+        for _ in 0..self.rng.below(60) {
+            let ready = self.cluster.deliverable();
+            let Some(&(conn, way)) = self.rng.pick(&ready) else { break };
+            self.cluster.take_in(conn, way);
+            if eager || self.rng.chance(30) {
+                self.cluster.flush();
+            }
+        }
+        self.cluster.flush();
+    }
+
+    fn answers(&mut self) -> Result<(), String> {
+        let now = self.cluster.now_ms;
+        for (conn, response) in std::mem::take(&mut self.cluster.responses) {
+            let Some(client) = self.clients.iter_mut().find(|c| c.conn() == Some(conn)) else { continue };
+            let newest = client.take(&mut self.cluster, response, self.shown)?;
+            self.shown = self.shown.max(newest);
+        }
+        let closed = std::mem::take(&mut self.cluster.closed);
+        for client in &mut self.clients {
+            let Some(conn) = client.conn() else { continue };
+            let gone = self.cluster.front_end.as_ref().is_none_or(|fe| !fe.clients.contains(&conn));
+            if gone || closed.iter().any(|(closed, ..)| *closed == conn) {
+                client.lost(now);
+            }
+        }
+        Ok(())
+    }
+
+    /// No node may call anything fatal.
+    fn halted(&mut self) -> Result<(), String> {
+        for (index, slot) in self.cluster.slots.iter().enumerate() {
+            let Some(reason) = slot.ended.as_ref().filter(|_| slot.node.is_none()) else { continue };
+            if reason.starts_with("fatal") {
+                return Err(format!("{} ends: {reason}", slot.name));
+            }
+            // Whoever left comes back.
+            if !self.undo.iter().any(|(_, undo)| matches!(undo, Undo::StartNode(at) if *at == index)) {
+                let at = self.cluster.now_ms + 100 + self.rng.below(1500) as u64;
+                self.undo.push((at, Undo::StartNode(index)));
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    // ---- failures ----
+
+    fn later(&mut self, most_ms: usize, undo: Undo) {
+        let at = self.cluster.now_ms + 20 + self.rng.below(most_ms) as u64;
+        self.undo.push((at, undo));
+    }
+
+    fn fail(&mut self) {
+        let nodes = self.cluster.slots.len();
+        let index = self.rng.below(nodes);
+        if self.rng.rarely(self.rates.kill) && self.may_end(index) {
+            let mut rng = Rng::new(self.rng.next());
+            self.cluster.note(|| format!("! kill {index}"));
+            self.cluster.kill_node(index, &mut |sent| rng.below(sent + 1));
+            self.later(1500, Undo::StartNode(index));
+        }
+        if self.rng.rarely(self.rates.leave) && self.may_end(index) {
+            self.cluster.note(|| format!("! leave {index}"));
+            self.cluster.leave(index);
+        }
+        if self.rng.rarely(self.rates.pause) {
+            let place = self.any_place();
+            if self.set_paused(place, true) {
+                let to = self.cluster.place_name(place);
+                self.cluster.note(|| format!("! pause {to}"));
+                self.later(1200, Undo::Resume(place));
+            }
+        }
+        let (from, to) = (self.any_place(), self.any_place());
+        if self.rng.rarely(self.rates.stall) && from != to && !self.cluster.net.is_stalled(from, to) {
+            self.cluster.note(|| format!("! stall {from:?} {to:?}"));
+            self.cluster.net.stall(from, to);
+            self.later(1200, Undo::Flow(from, to));
+        }
+        if self.rng.rarely(self.rates.part) && from != to {
+            self.cluster.note(|| format!("! break {from:?} {to:?}"));
+            for (conn, _) in self.cluster.net.between(from, to) {
+                self.cluster.net.break_off(conn);
+            }
+        }
+        if self.rng.rarely(self.rates.hold)
+            && let Some(node) = &mut self.cluster.slots[index].node
+        {
+            node.journal.held = true;
+            self.later(300, Undo::Sync(index));
+        }
+        if self.rng.rarely(self.rates.front_end) && self.cluster.front_end.is_some() {
+            let wipe = self.rng.chance(30) && self.may_wipe();
+            let mut rng = Rng::new(self.rng.next());
+            self.cluster.note(|| format!("! kill fe, wipe {wipe}"));
+            self.cluster.kill_front_end(&mut |sent| rng.below(sent + 1));
+            if wipe {
+                self.cluster.stored = kvservice_server::coordinator::Stored::default();
+            }
+            self.later(1200, Undo::StartFrontEnd);
+        }
+        if self.rng.rarely(self.rates.client) {
+            let at = self.rng.below(self.clients.len());
+            if let Some(conn) = self.clients[at].conn() {
+                self.cluster.disconnect(conn);
+                self.clients[at].lost(self.cluster.now_ms);
+            }
+        }
+        if nodes < self.nodes_max && self.rng.rarely(100) {
+            let index = self.cluster.add_slot([0, 200, 2000][self.rng.below(3)]);
+            self.cluster.start_node(index);
+        }
+    }
+
+    fn any_place(&mut self) -> Place {
+        match self.rng.below(self.cluster.slots.len() + 1) {
+            0 => Place::FrontEnd,
+            at => Place::Node(at - 1),
+        }
+    }
+
+    /// Nodes keep their data in memory: one member must live, or the data are gone, as promised. Without a
+    /// stored view all of the members must.
+    fn may_end(&self, index: usize) -> bool {
+        let Some(view) = &self.cluster.stored.view else { return false };
+        let Some(node) = self.cluster.node(index) else { return false };
+        let stays = |id| {
+            self.cluster.node_of(id).is_some_and(|n| n.process != node.process && n.leave_by_ms.is_none())
+        };
+        node.leave_by_ms.is_none() && view.members.iter().any(|member| stays(member.id))
+    }
+
+    /// A front-end without its directory needs all of the last view's members.
+    fn may_wipe(&self) -> bool {
+        let Some(view) = &self.cluster.stored.view else { return false };
+        let known = |node: &crate::node::Node| node.replica.view() == Some(view) && node.leave_by_ms.is_none();
+        let all = view.members.iter().all(|member| self.cluster.node_of(member.id).is_some());
+        all && self.cluster.slots.iter().filter_map(|slot| slot.node.as_ref()).all(known)
+    }
+
+    fn set_paused(&mut self, place: Place, paused: bool) -> bool {
+        let slot = match place {
+            Place::FrontEnd => self.cluster.front_end.as_mut().map(|fe| &mut fe.paused),
+            Place::Node(index) => self.cluster.slots[index].node.as_mut().map(|node| &mut node.paused),
+        };
+        slot.is_some_and(|slot| std::mem::replace(slot, paused) != paused)
+    }
+
+    fn undo_due(&mut self, all: bool) {
+        let now = self.cluster.now_ms;
+        let (due, rest) = std::mem::take(&mut self.undo).into_iter().partition(|(at, _)| all || *at <= now);
+        self.undo = rest;
+        let due: Vec<(u64, Undo)> = due;
+        for (_, undo) in due {
+            self.cluster.note(|| format!("! {undo:?}"));
+            match undo {
+                Undo::StartNode(index) if self.cluster.node(index).is_none() => {
+                    self.cluster.start_node(index);
+                }
+                Undo::StartFrontEnd if self.cluster.front_end.is_none() => {
+                    self.cluster.start_front_end();
+                }
+                Undo::StartNode(_) | Undo::StartFrontEnd => {}
+                Undo::Resume(place) => {
+                    self.set_paused(place, false);
+                }
+                Undo::Flow(from, to) => self.cluster.net.unstall(from, to),
+                Undo::Sync(index) => {
+                    if let Some(node) = &mut self.cluster.slots[index].node {
+                        node.journal.held = false;
+                    }
+                    self.cluster.sync(index);
+                }
+            }
+        }
+    }
+
+    // ---- the end ----
+
+    /// Nothing fails any more: everyone is answered, everyone is a member, all hold the same.
+    fn heal(&mut self) -> Result<(), String> {
+        self.cluster.note(|| "! no more failures".to_owned());
+        self.undo_due(true);
+        let until = self.cluster.now_ms + HEAL_MS;
+        loop {
+            self.undo_due(false);
+            self.ask(false);
+            self.cluster.settle();
+            self.answers()?;
+            self.halted()?;
+            let answered = self.clients.iter().all(Client::is_answered);
+            let healed = self.cluster.is_healed();
+            if answered && healed.is_ok() && self.cluster.slots.iter().all(|slot| slot.node.is_some()) {
+                break;
+            }
+            if self.cluster.now_ms > until {
+                let members = self.cluster.stored.view.iter().flat_map(|v| &v.members).map(|m| name(m.id));
+                return Err(format!(
+                    "does not heal: answered {answered}, {healed:?}, members {:?}",
+                    members.collect::<Vec<_>>()
+                ));
+            }
+            self.cluster.tick();
+        }
+        for client in &self.clients {
+            client.check_refusals(&self.cluster.oracle)?;
+        }
+        self.check_counter()
+    }
+
+    /// The counter counts each success once.
+    fn check_counter(&self) -> Result<(), String> {
+        let oracle = &self.cluster.oracle;
+        let mut count = 0;
+        for seq in 1..=oracle.end().0 {
+            let (value, revision) = oracle.at("counter", Seq(seq));
+            if revision == Seq(seq) {
+                count += 1;
+                let expected = format!("{count}");
+                if value.is_none_or(|value| value != expected.as_bytes()) {
+                    return Err(format!("the counter goes to {value:?}, not to {expected}, at {seq}"));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a walk came to: how far the log got, and when.
+fn walk(seed: u64, trace: Option<&mut Vec<String>>) -> Result<(Seq, u64, usize), String> {
+    let mut walk = Walk::new(seed, trace.is_some());
+    let ran = catch_unwind(AssertUnwindSafe(|| walk.run()));
+    let result = match ran {
+        Ok(result) => result,
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().cloned();
+            Err(text.or(panic.downcast_ref::<&str>().map(|t| (*t).to_owned())).unwrap_or_default())
+        }
+    };
+    if let (Some(trace), Some(lines)) = (trace, walk.cluster.trace.take()) {
+        *trace = lines;
+    }
+    let answered = walk.clients.iter().map(|client| client.answered).sum();
+    result.map(|()| (walk.cluster.oracle.end(), walk.cluster.now_ms, answered))
+}
+
+/// Walks a seed; where it fails, again with its trace.
+fn check(seed: u64) -> (Seq, u64, usize) {
+    let error = match walk(seed, None) {
+        Ok(done) => return done,
+        Err(error) => error,
+    };
+    let mut trace = Vec::new();
+    let again = walk(seed, Some(&mut trace));
+    for line in &trace[trace.len().saturating_sub(TRACE_LINES)..] {
+        println!("{line}");
+    }
+    assert!(again.is_err(), "seed {seed} failed and then did not: it is not deterministic. {error}");
+    panic!("KVSERVICE_SEED={seed}: {error}");
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|value| value.parse().expect("a number"))
+}
+
+#[test]
+fn random_walks() {
+    if let Some(seed) = number("KVSERVICE_SEED") {
+        let mut trace = Vec::new();
+        let done = walk(seed, Some(&mut trace));
+        for line in &trace {
+            println!("{line}");
+        }
+        println!("seed {seed}: {:?}", done.expect("a walk without a failure"));
+        return;
+    }
+    let seeds = number("KVSERVICE_SEEDS").unwrap_or(SEEDS);
+    let (mut entries, mut ms, mut answers) = (0, 0, 0);
+    for seed in 0..seeds {
+        let (end, now_ms, answered) = check(seed);
+        entries += end.0;
+        ms += now_ms;
+        answers += answered;
+    }
+    println!("{seeds} seeds: {answers} answers, {entries} entries, {} s of clusters' time", ms / 1000);
+    // A walk in which nothing happens proves nothing.
+    assert!(entries > 20 * seeds && answers as u64 > 20 * seeds, "{entries} entries, {answers} answers");
+    let _ = TICK_MS;
+}
+
+#[test]
+fn a_walk_is_the_same_each_time() {
+    let trace = || {
+        let mut trace = Vec::new();
+        walk(7, Some(&mut trace)).expect("a walk without a failure");
+        trace
+    };
+    assert!(trace() == trace(), "the same seed gives the same trace");
+}
