@@ -244,7 +244,7 @@ impl Drop for ConnReceiver {
 }
 
 /// What a response weighs while it waits: the same at both ends of the channel.
-fn response_bytes(response: &Response) -> usize {
+pub(crate) fn response_bytes(response: &Response) -> usize {
     /// Of a response and of a list entry, beside what they point to.
     const OVERHEAD: usize = 96;
     let held = match &response.result {

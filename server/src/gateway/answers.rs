@@ -1,5 +1,6 @@
 //! From the head's words to the client's.
 
+use crate::edge::response_bytes;
 use kvservice_shared::api::{ApiError, ErrorCode, Outcome, Reply, Response, Value};
 use kvservice_shared::chain::{AnswerBody, ChainOp, Write};
 use kvservice_shared::ids::RequestId;
@@ -20,22 +21,22 @@ pub(super) fn response(id: RequestId, op: &ChainOp, body: AnswerBody) -> Respons
 /// Lets go of what reads brought for clients that do not take their answers: they are told `busy`. Whoever takes
 /// them is served although others do not.
 ///
-/// `own` and `all` are the bytes of answers that wait for this connection, and for all together.
-pub fn shed(responses: &mut [Response], own: usize, all: usize) {
-    let full = own > CONN_QUEUED_BYTES_MAX
-        || all > ALL_QUEUED_BYTES_MAX && own > 0
-        || all > ALL_QUEUED_BYTES_LIMIT;
-    if !full {
-        return;
-    }
+/// `own` and `all` are the bytes of answers that wait for this connection, and for all together, before these.
+pub fn shed(responses: &mut [Response], mut own: usize, mut all: usize) {
     for response in responses {
-        if matches!(response.result, Ok(Reply::Get { .. } | Reply::List { .. })) {
+        let full = own > CONN_QUEUED_BYTES_MAX
+            || all > ALL_QUEUED_BYTES_MAX && own > 0
+            || all > ALL_QUEUED_BYTES_LIMIT;
+        if full && matches!(response.result, Ok(Reply::Get { .. } | Reply::List { .. })) {
             response.result = Err(error(
                 ErrorCode::Busy,
                 "this connection does not take its answers fast enough: the server holds as many as it may",
                 Outcome::NotApplied,
             ));
         }
+        let bytes = response_bytes(response);
+        own += bytes;
+        all += bytes;
     }
 }
 
