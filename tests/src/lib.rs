@@ -8,6 +8,7 @@
 //! | [`single`] | variation 1, a front-end alone |
 //! | [`load`] | clients that read and write all the while, and check every answer against the promises |
 //! | [`raw`] | one WebSocket, to send what no client would |
+//! | [`random`] | dice that fall the same way each time |
 //! | [`cli`] | `kvservice`, run as a shell runs it |
 //!
 //! A test waits for conditions, with a deadline that no healthy system comes near; it never waits for a
@@ -24,6 +25,7 @@ pub mod chain;
 pub mod cli;
 pub mod load;
 pub mod process;
+pub mod random;
 pub mod raw;
 pub mod rounds;
 pub mod single;

@@ -14,6 +14,7 @@ const AT_ONCE_MAX: usize = 2;
 #[derive(Debug)]
 pub struct Round {
     test: String,
+    number: u32,
     dir: TempDir,
 }
 
@@ -22,6 +23,12 @@ impl Round {
     #[must_use]
     pub fn test(&self) -> &str {
         &self.test
+    }
+
+    /// Its number, from 1.
+    #[must_use]
+    pub fn number(&self) -> u32 {
+        self.number
     }
 
     /// A directory for this round alone.
@@ -80,6 +87,7 @@ pub fn rounds(scenario: impl AsyncFn(&Round)) {
         let _turn = Turn::take();
         let mut round = Round {
             test: test.clone(),
+            number,
             dir: tempfile::Builder::new()
                 .prefix("kvservice-test-")
                 .tempdir()

@@ -5,7 +5,6 @@ use crate::rounds::Round;
 use kvservice_client::{Config, Op, Reader, Reply, Status};
 use std::env;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::time::Duration;
 
 /// `kvservice-server single`.
@@ -24,36 +23,40 @@ impl Single {
     /// Where it does not come up.
     pub async fn start(round: &Round, more_args: &[&str]) -> Single {
         let address = lasting_address();
-        let listen = address.to_string();
-        let args = [
-            "single",
-            "--listen",
-            &listen,
-            "--memory",
-            "--log",
-            &log_level(),
-        ];
-        let args: Vec<String> = args
-            .iter()
-            .chain(more_args)
-            .map(|&arg| arg.to_owned())
-            .collect();
-        let program = binary("kvservice-server");
-        let mut process = Process::start("single", &program, &args, round.dir());
-        assert_eq!(process.listens("clients").await, address);
+        let process = serve(round, address, more_args).await;
         Single { process, address }
     }
+
+    /// Kills it, and starts it again on the same address: with nothing in it.
+    ///
+    /// # Panics
+    /// Where it does not come up.
+    pub async fn restart(&mut self, round: &Round) {
+        self.process.kill();
+        self.process = serve(round, self.address, &[]).await;
+    }
+}
+
+async fn serve(round: &Round, address: SocketAddr, more_args: &[&str]) -> Process {
+    let listen = address.to_string();
+    let args = [
+        "single",
+        "--listen",
+        &listen,
+        "--memory",
+        "--log",
+        &log_level(),
+    ];
+    let args = args.iter().chain(more_args).map(|&arg| arg.to_owned());
+    let args: Vec<String> = args.collect();
+    let mut process = Process::start("single", &binary("kvservice-server"), &args, round.dir());
+    assert_eq!(process.listens("clients").await, address);
+    process
 }
 
 /// The level at which the servers log.
 pub(crate) fn log_level() -> String {
     env::var("KVSERVICE_TEST_LOG").unwrap_or_else(|_| "info".to_owned())
-}
-
-/// The arguments that name a browser client's files.
-#[must_use]
-pub fn web_args(dir: &Path) -> [String; 2] {
-    ["--web-dir".to_owned(), dir.display().to_string()]
 }
 
 /// What the front-end at `address` answers to `status`.

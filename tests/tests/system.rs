@@ -3,6 +3,8 @@
 
 #[path = "system/bad_input.rs"]
 mod bad_input;
+#[path = "system/churn.rs"]
+mod churn;
 #[path = "system/failover.rs"]
 mod failover;
 #[path = "system/front_end.rs"]
@@ -11,6 +13,8 @@ mod front_end;
 mod grammar;
 #[path = "system/identity.rs"]
 mod identity;
+#[path = "system/load_can_fail.rs"]
+mod load_can_fail;
 #[path = "system/membership.rs"]
 mod membership;
 #[path = "system/silence.rs"]

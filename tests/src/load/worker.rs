@@ -2,6 +2,7 @@
 
 use super::book::{Book, Counted};
 use super::{Allow, REFUSED_PAUSE};
+use crate::random::Random;
 use kvservice_client::{Client, Error, Found, Op, Reply, Seq, Swap, Value};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -32,20 +33,6 @@ pub(super) struct Worker {
     values: u64,
 }
 
-/// A small generator: the same load for the same number of clients.
-#[derive(Debug)]
-struct Random(u64);
-
-impl Random {
-    /// xorshift64*, Vigna 2014.
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % bound
-    }
-}
-
 impl Worker {
     pub(super) fn new(
         index: usize,
@@ -58,7 +45,7 @@ impl Worker {
             client,
             book,
             stop,
-            random: Random(0x9e37_79b9_7f4a_7c15 ^ (index as u64 + 1)),
+            random: Random::new(index as u64),
             own: BTreeMap::new(),
             history: BTreeMap::new(),
             retired: [0; OWN_KEYS as usize],

@@ -369,7 +369,7 @@ fn requests_that_are_no_websocket() {
 #[test]
 fn clients_that_never_read_their_answers() {
     rounds(async |round| {
-        both(round, 400 * MEBIBYTE, async |server| {
+        both(round, 700 * MEBIBYTE, async |server| {
             // A thousand answers of a megabyte each, for each of them.
             let mut deaf = Vec::new();
             for n in 0..8 {

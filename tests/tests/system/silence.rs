@@ -1,8 +1,9 @@
 //! Processes that stop without ending (SIGSTOP), past the failure timeout, and go on.
 
+use kvservice_client::Status;
 use kvservice_shared::api::EventKind;
 use kvservice_tests::chain::{Chain, Setup, has_event};
-use kvservice_tests::load::{Allow, Load};
+use kvservice_tests::load::{Allow, Load, fill};
 use kvservice_tests::rounds::{Round, rounds};
 use std::time::Duration;
 
@@ -53,6 +54,88 @@ fn middle_paused_past_the_timeout_and_resumed() {
 #[test]
 fn tail_paused_past_the_timeout_and_resumed() {
     rounds(async |round| pause(round, 2).await);
+}
+
+#[test]
+fn two_adjacent_paused_and_resumed() {
+    rounds(async |round| {
+        let mut chain = Chain::start(
+            round,
+            Setup {
+                nodes: 4,
+                ..setup()
+            },
+        )
+        .await;
+        let load = Load::start(chain.clients(), CLIENTS, Allow::Nothing);
+        load.progress(WRITES).await;
+        let order = chain.order_now().await;
+        for &node in &order[1..3] {
+            chain.node(node).process.pause();
+        }
+        let status = chain.until_members(2).await;
+        assert_eq!(
+            chain.order(&status),
+            [order[0], order[3]],
+            "nobody is stranded"
+        );
+        load.progress(WRITES).await;
+        for &node in &order[1..3] {
+            chain.node(node).process.resume();
+        }
+        let status = chain.until_members(4).await;
+        assert_eq!(chain.order(&status)[..2], [order[0], order[3]]);
+        load.progress(WRITES).await;
+        let figures = load.stop_and_settle(&mut chain, 4).await;
+        round.say(&figures.to_string());
+    });
+}
+
+/// A node that stops in the middle of its join holds nobody up for longer than the timeout; when it goes on
+/// it joins.
+#[test]
+fn joining_node_paused_and_resumed() {
+    rounds(async |round| {
+        let mut chain = Chain::start(
+            round,
+            Setup {
+                nodes: 2,
+                ..setup()
+            },
+        )
+        .await;
+        fill(chain.clients(), 2000, 8 * 1024).await;
+        let load = Load::start(chain.clients(), CLIENTS, Allow::Nothing);
+        let mut interrupted = 0;
+        for attempt in 0..8 {
+            load.progress(WRITES).await;
+            let joins = joins(&chain.until_members(2).await);
+            let joining = chain.add_node().await;
+            // Not a wait for anything: the moment is what varies.
+            tokio::time::sleep(Duration::from_millis(12 * attempt)).await;
+            chain.node(joining).process.pause();
+            // If it had joined already, it is missed.
+            load.progress(WRITES).await;
+            let status = chain.until_members(2).await;
+            interrupted += u32::from(self::joins(&status) == joins);
+            chain.node(joining).process.resume();
+            let status = chain.until_members(3).await;
+            assert_eq!(chain.order(&status).last(), Some(&joining));
+            load.progress(WRITES).await;
+            chain.kill(&[joining]);
+            chain.until_members(2).await;
+        }
+        let figures = load.stop_and_settle(&mut chain, 2).await;
+        round.say(&format!("{figures}; {interrupted} joins interrupted"));
+    });
+}
+
+/// Nodes that have joined, of those that the events still tell of.
+fn joins(status: &Status) -> usize {
+    let events = status.events.iter();
+    events
+        .filter(|event| event.kind == EventKind::Joined)
+        .count()
 }
 
 /// A laptop that is closed and opened again: everybody has heard nobody for long, and suspects nobody.
