@@ -54,7 +54,12 @@ pub(super) fn explain(text: &str) -> Result<Request, Refusal> {
         match flat.fill(field, *raw) {
             Ok(true) => {}
             Ok(false) => return Err(bad(format!("\"{}\" is given twice", field.name()))),
-            Err(error) => return Err(bad(wrong(field, raw, &error))),
+            Err(error) => {
+                return Err(bad(match op {
+                    Some(op) if !field.belongs_to(op) => no_such_field(op, name),
+                    _ => wrong(field, raw, &error),
+                }));
+            }
         }
     }
     flat.into_request()

@@ -70,6 +70,17 @@ impl Field {
         }
     }
 
+    pub(super) fn belongs_to(self, op: OpKind) -> bool {
+        match self {
+            Field::Id | Field::Op => true,
+            Field::Key => !matches!(op, OpKind::List | OpKind::Status | OpKind::Hello),
+            Field::Value => matches!(op, OpKind::Set | OpKind::TestSet),
+            Field::Test => op == OpKind::TestSet,
+            Field::Prefix | Field::After | Field::Limit => op == OpKind::List,
+            Field::Session => op == OpKind::Hello,
+        }
+    }
+
     fn must_be(self) -> &'static str {
         match self {
             Field::Id => "a whole number from 1 to 9007199254740991",
@@ -192,23 +203,17 @@ impl Flat {
 
     /// A field that is there and does not belong to the op.
     fn stray(&self, op: OpKind) -> Option<Field> {
-        let keyed = !matches!(op, OpKind::List | OpKind::Status | OpKind::Hello);
-        let valued = matches!(op, OpKind::Set | OpKind::TestSet);
-        let listing = op == OpKind::List;
         [
-            (Field::Key, self.key.is_some() && !keyed),
-            (Field::Value, self.value.is_some() && !valued),
-            (Field::Test, self.test.is_some() && op != OpKind::TestSet),
-            (Field::Prefix, self.prefix.is_some() && !listing),
-            (Field::After, self.after.is_some() && !listing),
-            (Field::Limit, self.limit.is_some() && !listing),
-            (
-                Field::Session,
-                self.session.is_some() && op != OpKind::Hello,
-            ),
+            (Field::Key, self.key.is_some()),
+            (Field::Value, self.value.is_some()),
+            (Field::Test, self.test.is_some()),
+            (Field::Prefix, self.prefix.is_some()),
+            (Field::After, self.after.is_some()),
+            (Field::Limit, self.limit.is_some()),
+            (Field::Session, self.session.is_some()),
         ]
         .into_iter()
-        .find_map(|(field, stray)| stray.then_some(field))
+        .find_map(|(field, there)| (there && !field.belongs_to(op)).then_some(field))
     }
 
     /// Takes one field's value; `read` is called once, for its kind.

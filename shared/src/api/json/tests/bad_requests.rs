@@ -283,6 +283,11 @@ const BAD: &[(&str, Option<u64>, &str)] = &[
         Some(1),
         r#""session" must be a UUID in its 36 characters"#,
     ),
+    (
+        r#"{"id":1,"op":"get","key":"a","value":7}"#,
+        Some(1),
+        r#"op "get" has no field "value""#,
+    ),
 ];
 
 #[test]
