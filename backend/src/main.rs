@@ -65,7 +65,10 @@ async fn run(flags: Flags) -> Result<(), String> {
         ));
     }
     let random = Uuid::new_v4().as_u64_pair();
-    let id = Incarnation { node: NodeId(Uuid::new_v4()), boot: Boot(random.0 ^ random.1) };
+    let id = Incarnation {
+        node: NodeId(Uuid::new_v4()),
+        boot: Boot(random.0 ^ random.1),
+    };
     // The port may have been 0.
     let address = flags.advertise.unwrap_or_else(|| local.to_string());
     tracing::info!(addr = %local, advertised = address, node = %id.node, "listening for nodes");
@@ -86,7 +89,13 @@ async fn run(flags: Flags) -> Result<(), String> {
         log_retention_bytes: flags.log_retention,
     };
     let storage = (MemoryState::default(), MemoryJournal::default());
-    runtime::run(config, Some(listener), FrontEnd::At(flags.frontend), storage, stop)
-        .await
-        .map_err(|error| error.to_string())
+    runtime::run(
+        config,
+        Some(listener),
+        FrontEnd::At(flags.frontend),
+        storage,
+        stop,
+    )
+    .await
+    .map_err(|error| error.to_string())
 }

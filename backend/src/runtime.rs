@@ -6,7 +6,8 @@
 
 use crate::chain::{Config, Event, Halt, LinkId, Message, Output, Replica};
 use crate::link::{
-    Dialler, FrontEnd, FrontEndSender, Identity, LinkSender, accept_peers, keep_front_end, keep_link,
+    Dialler, FrontEnd, FrontEndSender, Identity, LinkSender, accept_peers, keep_front_end,
+    keep_link,
 };
 use crate::storage::{Journal, State, StorageError};
 use kvservice_shared::chain::{Downstream, Incarnation, ToNode, Upstream};
@@ -125,7 +126,10 @@ pub async fn run<S: State, J: Journal>(
 ) -> Result<(), RunError> {
     let (state, journal) = storage;
     let (inputs_tx, mut inputs) = mpsc::channel(INPUTS_MAX);
-    let (identity, me) = watch::channel(Identity { id: config.id, cluster: None });
+    let (identity, me) = watch::channel(Identity {
+        id: config.id,
+        cluster: None,
+    });
     let mut tasks = JoinSet::new();
     tasks.spawn(keep_front_end(front_end, inputs_tx.clone()));
     if let Some(listener) = listener {
@@ -196,7 +200,9 @@ impl<S: State, J: Journal> Node<S, J> {
 
     /// Whether this link to a peer is the one that counts.
     fn is_current(&self, peer: Incarnation, generation: u64) -> bool {
-        self.dialled.get(&peer).is_some_and(|d| d.generation == generation && d.sender.is_some())
+        self.dialled
+            .get(&peer)
+            .is_some_and(|d| d.generation == generation && d.sender.is_some())
     }
 
     fn take(&mut self, input: Input) {
@@ -206,17 +212,32 @@ impl<S: State, J: Journal> Node<S, J> {
                 self.step(Event::FrontEndUp);
             }
             Input::FrontEndDown { generation } => {
-                if self.front_end.as_ref().is_some_and(|(current, _)| *current == generation) {
+                if self
+                    .front_end
+                    .as_ref()
+                    .is_some_and(|(current, _)| *current == generation)
+                {
                     self.front_end = None;
                     self.step(Event::FrontEndDown);
                 }
             }
-            Input::FromFrontEnd { generation, message } => {
-                if self.front_end.as_ref().is_some_and(|(current, _)| *current == generation) {
+            Input::FromFrontEnd {
+                generation,
+                message,
+            } => {
+                if self
+                    .front_end
+                    .as_ref()
+                    .is_some_and(|(current, _)| *current == generation)
+                {
                     self.step(Event::FrontEnd(message));
                 }
             }
-            Input::PeerUp { peer, generation, sender } => {
+            Input::PeerUp {
+                peer,
+                generation,
+                sender,
+            } => {
                 if let Some(dialler) = self.dialled.get_mut(&peer) {
                     dialler.generation = generation;
                     dialler.sender = Some(sender);
@@ -232,7 +253,11 @@ impl<S: State, J: Journal> Node<S, J> {
                     self.step(Event::PeerDown(peer));
                 }
             }
-            Input::FromSuccessor { peer, generation, message } => {
+            Input::FromSuccessor {
+                peer,
+                generation,
+                message,
+            } => {
                 if self.is_current(peer, generation) {
                     self.step(Event::FromSuccessor(peer, message));
                 }
@@ -245,9 +270,17 @@ impl<S: State, J: Journal> Node<S, J> {
                     self.step(Event::PredecessorDown(link));
                 }
             }
-            Input::FromPredecessor { link, from, message } => {
+            Input::FromPredecessor {
+                link,
+                from,
+                message,
+            } => {
                 if self.inbound.contains_key(&link) {
-                    self.step(Event::FromPredecessor { link, from, message });
+                    self.step(Event::FromPredecessor {
+                        link,
+                        from,
+                        message,
+                    });
                 }
             }
         }
@@ -274,11 +307,18 @@ impl<S: State, J: Journal> Node<S, J> {
     }
 
     fn carry_out_one(&mut self, output: Output) -> Result<Option<Halt>, RunError> {
-        let Output { meta, journal, links, messages, halt } = output;
+        let Output {
+            meta,
+            journal,
+            links,
+            messages,
+            halt,
+        } = output;
         if let Some(meta) = meta {
             self.journal.store_meta(&meta)?;
             let cluster = meta.cluster;
-            self.identity.send_if_modified(|me| std::mem::replace(&mut me.cluster, cluster) != cluster);
+            self.identity
+                .send_if_modified(|me| std::mem::replace(&mut me.cluster, cluster) != cluster);
             if let Some(view) = &meta.view {
                 let members: Vec<&str> = view.members.iter().map(|m| m.name.as_str()).collect();
                 let member = self.replica.is_member();
@@ -289,10 +329,13 @@ impl<S: State, J: Journal> Node<S, J> {
             self.journal.write(&journal)?;
         }
         if let Some(wanted) = links {
-            self.dialled.retain(|_, dialler| wanted.contains(&dialler.peer));
+            self.dialled
+                .retain(|_, dialler| wanted.contains(&dialler.peer));
             for peer in wanted {
                 let (id, me, inputs) = (peer.id, self.me.clone(), self.inputs.clone());
-                self.dialled.entry(id).or_insert_with(|| keep_link(peer, me, inputs));
+                self.dialled
+                    .entry(id)
+                    .or_insert_with(|| keep_link(peer, me, inputs));
             }
         }
         for message in messages {

@@ -1,9 +1,9 @@
 //! Links of chain nodes to the front-end. A node dials; it registers first.
 
+use crate::coordinator::NodeLink;
 use kvservice_backend::link::{
     LinkError, LinkSender, NODE_PATH, Receive, accept, close_with_reason, link, pump, receive_first,
 };
-use crate::coordinator::NodeLink;
 use kvservice_shared::chain::{FromNode, ToNode};
 use std::sync::Arc;
 use std::time::Duration;
@@ -72,7 +72,9 @@ pub async fn accept_nodes(listener: TcpListener, inputs: mpsc::Sender<NodeInput>
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut next_link = 1;
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+            return;
+        };
         let stream = tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => stream,
@@ -88,7 +90,10 @@ pub async fn accept_nodes(listener: TcpListener, inputs: mpsc::Sender<NodeInput>
         next_link += 1;
         let inputs = inputs.clone();
         tokio::spawn(async move {
-            let from = stream.peer_addr().map(|a| a.to_string()).unwrap_or_default();
+            let from = stream
+                .peer_addr()
+                .map(|a| a.to_string())
+                .unwrap_or_default();
             match serve_node(id, stream, inputs).await {
                 LinkError::Closed => tracing::debug!(from, "a node's link ended"),
                 error => tracing::info!(from, %error, "a node's link ended"),
@@ -115,14 +120,29 @@ async fn serve_node(id: NodeLink, stream: TcpStream, inputs: mpsc::Sender<NodeIn
         }
     };
     let (sender, pumped) = link();
-    let up = NodeInput::Up { link: id, sender: NodeSender::Link(sender) };
-    let register = NodeInput::Message { link: id, message: first };
+    let up = NodeInput::Up {
+        link: id,
+        sender: NodeSender::Link(sender),
+    };
+    let register = NodeInput::Message {
+        link: id,
+        message: first,
+    };
     for input in [up, register] {
         if inputs.send(input).await.is_err() {
             return LinkError::Closed;
         }
     }
-    let error = pump(socket, pumped, FromLink { id, inputs: inputs.clone() }, None).await;
+    let error = pump(
+        socket,
+        pumped,
+        FromLink {
+            id,
+            inputs: inputs.clone(),
+        },
+        None,
+    )
+    .await;
     let _ = inputs.send(NodeInput::Down { link: id }).await;
     error
 }
@@ -134,6 +154,12 @@ struct FromLink {
 
 impl Receive<FromNode> for FromLink {
     async fn receive(&mut self, message: FromNode) -> bool {
-        self.inputs.send(NodeInput::Message { link: self.id, message }).await.is_ok()
+        self.inputs
+            .send(NodeInput::Message {
+                link: self.id,
+                message,
+            })
+            .await
+            .is_ok()
     }
 }

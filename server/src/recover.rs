@@ -24,7 +24,9 @@ pub enum RecoverError {
     #[error(transparent)]
     ViewStore(#[from] ViewStoreError),
     /// Nobody came.
-    #[error("no node with data reported within the grace: start the nodes that still have data, then try again")]
+    #[error(
+        "no node with data reported within the grace: start the nodes that still have data, then try again"
+    )]
     Nobody,
     /// The operator did not want it.
     #[error("nothing was changed")]
@@ -49,7 +51,9 @@ pub async fn run(
     let candidates = candidates(&reports);
     let mut out = std::io::stdout().lock();
     describe(&mut out, &stored, &candidates)?;
-    let Some(recovered) = recovered(&stored, &reports) else { return Err(RecoverError::Nobody) };
+    let Some(recovered) = recovered(&stored, &reports) else {
+        return Err(RecoverError::Nobody);
+    };
     if !config.yes && !confirmed(&mut out)? {
         return Err(RecoverError::Declined);
     }
@@ -74,7 +78,10 @@ async fn gather(
     let until = Instant::now() + config.grace;
     let mut senders: BTreeMap<NodeLink, NodeSender> = BTreeMap::new();
     let mut reports = BTreeMap::new();
-    eprintln!("waiting {} s for nodes to report", config.grace.as_secs_f32());
+    eprintln!(
+        "waiting {} s for nodes to report",
+        config.grace.as_secs_f32()
+    );
     loop {
         let input = tokio::select! {
             input = inputs.recv() => input,
@@ -85,7 +92,10 @@ async fn gather(
             Some(NodeInput::Up { link, sender }) => {
                 senders.insert(link, sender);
             }
-            Some(NodeInput::Message { link, message: FromNode::Register(register) }) => {
+            Some(NodeInput::Message {
+                link,
+                message: FromNode::Register(register),
+            }) => {
                 reports.insert(link, *register);
             }
             Some(NodeInput::Message { .. }) => {}
@@ -102,25 +112,47 @@ async fn gather(
 
 /// The nodes that have data, the best first.
 fn candidates(reports: &[Register]) -> Vec<&Register> {
-    let mut candidates: Vec<&Register> =
-        reports.iter().filter(|register| register.cluster.is_some()).collect();
+    let mut candidates: Vec<&Register> = reports
+        .iter()
+        .filter(|register| register.cluster.is_some())
+        .collect();
     candidates.sort_by_key(|register| std::cmp::Reverse(rank(register)));
     candidates
 }
 
 /// Who holds most: the newest view it acted in, then the newest and longest log.
 fn rank(register: &Register) -> (Epoch, Epoch, u64) {
-    let view = register.view.as_ref().map_or(Epoch::NONE, |view| view.epoch);
-    let last = register.log.runs.last().map_or(register.log.base.epoch, |run| run.epoch);
+    let view = register
+        .view
+        .as_ref()
+        .map_or(Epoch::NONE, |view| view.epoch);
+    let last = register
+        .log
+        .runs
+        .last()
+        .map_or(register.log.base.epoch, |run| run.epoch);
     (view, last, register.log.last().0)
 }
 
-fn describe(out: &mut impl Write, stored: &Stored, candidates: &[&Register]) -> std::io::Result<()> {
+fn describe(
+    out: &mut impl Write,
+    stored: &Stored,
+    candidates: &[&Register],
+) -> std::io::Result<()> {
     match &stored.view {
         Some(view) => {
-            let names: Vec<String> =
-                view.members.iter().map(|m| format!("{} ({})", m.name, m.address)).collect();
-            writeln!(out, "stored here: view {} of cluster {}: {}", view.epoch, view.cluster, names.join(" → "))?;
+            let names: Vec<String> = view
+                .members
+                .iter()
+                .map(|m| format!("{} ({})", m.name, m.address))
+                .collect();
+            writeln!(
+                out,
+                "stored here: view {} of cluster {}: {}",
+                view.epoch,
+                view.cluster,
+                names.join(" → ")
+            )?;
         }
         None => writeln!(out, "stored here: no view")?,
     }
@@ -129,15 +161,23 @@ fn describe(out: &mut impl Write, stored: &Stored, candidates: &[&Register]) -> 
     }
     writeln!(out, "nodes with data, the best first:")?;
     for register in candidates {
-        let name = stored.names.get(&register.id.node).map_or("?", String::as_str);
-        let view = register.view.as_ref().map_or(Epoch::NONE, |view| view.epoch);
+        let name = stored
+            .names
+            .get(&register.id.node)
+            .map_or("?", String::as_str);
+        let view = register
+            .view
+            .as_ref()
+            .map_or(Epoch::NONE, |view| view.epoch);
         writeln!(
             out,
             "  {name:4} {:21} last view {view}, log up to {}, storage {:?}, cluster {}",
             register.address,
             register.log.last(),
             register.storage,
-            register.cluster.map_or_else(String::new, |cluster| cluster.to_string()),
+            register
+                .cluster
+                .map_or_else(String::new, |cluster| cluster.to_string()),
         )?;
     }
     let chosen = candidates[0];
@@ -178,16 +218,35 @@ fn confirmed(out: &mut impl Write) -> std::io::Result<bool> {
 pub fn recovered(stored: &Stored, reports: &[Register]) -> Option<Stored> {
     let chosen = *candidates(reports).first()?;
     let mut stored = stored.clone();
-    let name = stored.names.get(&chosen.id.node).cloned().unwrap_or_else(|| {
-        stored.next_name += 1;
-        format!("n{}", stored.next_name)
-    });
+    let name = stored
+        .names
+        .get(&chosen.id.node)
+        .cloned()
+        .unwrap_or_else(|| {
+            stored.next_name += 1;
+            format!("n{}", stored.next_name)
+        });
     stored.names.insert(chosen.id.node, name.clone());
     let known = [stored.view.as_ref(), chosen.view.as_ref()];
-    let newest = known.iter().flatten().map(|view| view.epoch).max().unwrap_or(Epoch::NONE);
+    let newest = known
+        .iter()
+        .flatten()
+        .map(|view| view.epoch)
+        .max()
+        .unwrap_or(Epoch::NONE);
     let term = stored.term.max(chosen.term).max(newest.term) + 1;
-    let number = known.iter().flatten().map(|view| view.epoch.number).max().unwrap_or(0) + 1;
-    let settings = known.iter().flatten().next().map_or_else(Settings::default, |view| view.settings);
+    let number = known
+        .iter()
+        .flatten()
+        .map(|view| view.epoch.number)
+        .max()
+        .unwrap_or(0)
+        + 1;
+    let settings = known
+        .iter()
+        .flatten()
+        .next()
+        .map_or_else(Settings::default, |view| view.settings);
     if let Some(cluster) = chosen.cluster {
         let member = Member {
             id: chosen.id,
@@ -197,7 +256,12 @@ pub fn recovered(stored: &Stored, reports: &[Register]) -> Option<Stored> {
         };
         let epoch = Epoch { term, number };
         stored.cluster = Some(cluster);
-        stored.view = Some(View { cluster, epoch, members: vec![member], settings });
+        stored.view = Some(View {
+            cluster,
+            epoch,
+            members: vec![member],
+            settings,
+        });
     }
     stored.term = term;
     Some(stored)

@@ -66,7 +66,9 @@ pub async fn run_chain(
 ) -> Result<(), ServeError> {
     let (store, stored) = ViewStore::open(&config.data_dir)?;
     let settings = Settings {
-        failure_timeout_ms: millis(config.failure_timeout).try_into().unwrap_or(u32::MAX),
+        failure_timeout_ms: millis(config.failure_timeout)
+            .try_into()
+            .unwrap_or(u32::MAX),
         min_replicas: config.min_replicas,
     };
     let coordinator = coordinator::Config {
@@ -101,9 +103,14 @@ pub async fn run_single(
         fresh_cluster: ClusterId(Uuid::new_v4()),
         single: true,
     };
-    let address = clients.local_addr().map_or_else(|_| "in this process".to_owned(), |a| a.to_string());
+    let address = clients
+        .local_addr()
+        .map_or_else(|_| "in this process".to_owned(), |a| a.to_string());
     let replica = kvservice_backend::chain::Config {
-        id: Incarnation { node: NodeId(Uuid::new_v4()), boot: Boot(Uuid::new_v4().as_u64_pair().0) },
+        id: Incarnation {
+            node: NodeId(Uuid::new_v4()),
+            boot: Boot(Uuid::new_v4().as_u64_pair().0),
+        },
         address,
         storage: StorageKind::Memory,
         // Nobody will ever ask for the log.
@@ -117,7 +124,11 @@ pub async fn run_single(
     let mut tasks = JoinSet::new();
     let (_never, node_shutdown) = shutdown();
     tasks.spawn(async move {
-        let front_end = FrontEnd::Here { from: from_front_end, to: to_front_end, answers: waiting };
+        let front_end = FrontEnd::Here {
+            from: from_front_end,
+            to: to_front_end,
+            answers: waiting,
+        };
         let storage = (MemoryState::default(), MemoryJournal::default());
         let ended =
             kvservice_backend::runtime::run(replica, None, front_end, storage, node_shutdown).await;
@@ -125,7 +136,10 @@ pub async fn run_single(
     });
     tasks.spawn(async move {
         let link = NodeLink(1);
-        let up = NodeInput::Up { link, sender: NodeSender::Here(to_node) };
+        let up = NodeInput::Up {
+            link,
+            sender: NodeSender::Here(to_node),
+        };
         let mut next = Some(up);
         while let Some(input) = next {
             if node_inputs.send(input).await.is_err() {
@@ -159,7 +173,9 @@ fn millis(duration: Duration) -> u64 {
 
 fn wall_ms() -> Result<u64, ServeError> {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map(millis).map_err(|_| ServeError::System("the clock stands before 1970: set it".to_owned()))
+    since
+        .map(millis)
+        .map_err(|_| ServeError::System("the clock stands before 1970: set it".to_owned()))
 }
 
 struct FrontEndTask {
@@ -279,15 +295,18 @@ impl FrontEndTask {
                 }
                 if let FromNode::Answers { epoch, answers } = message {
                     if self.head == Some(link) {
-                        self.gateway.step(now, gateway::Input::Answers(epoch, answers));
+                        self.gateway
+                            .step(now, gateway::Input::Answers(epoch, answers));
                     }
                     return;
                 }
-                self.coordinator.step(now, coordinator::Input::Message(link, message));
+                self.coordinator
+                    .step(now, coordinator::Input::Message(link, message));
             }
             NodeInput::Down { link } => {
                 if self.nodes.remove(&link).is_some() {
-                    self.coordinator.step(now, coordinator::Input::Disconnected(link));
+                    self.coordinator
+                        .step(now, coordinator::Input::Disconnected(link));
                 }
             }
         }
@@ -300,7 +319,8 @@ impl FrontEndTask {
                 self.gateway.step(now, gateway::Input::Opened(conn));
             }
             FromConn::Requests { conn, requests } => {
-                self.gateway.step(now, gateway::Input::Requests(conn, requests));
+                self.gateway
+                    .step(now, gateway::Input::Requests(conn, requests));
             }
             FromConn::Closed { conn } => {
                 self.conns.remove(&conn);
@@ -327,7 +347,8 @@ impl FrontEndTask {
             if let Some(node) = self.nodes.remove(&link) {
                 node.finish();
                 let now = self.now_ms();
-                self.coordinator.step(now, coordinator::Input::Disconnected(link));
+                self.coordinator
+                    .step(now, coordinator::Input::Disconnected(link));
             }
         }
         if let Some(route) = out.route {
@@ -346,9 +367,10 @@ impl FrontEndTask {
                 self.epoch = epoch;
                 (gateway::Route::Head(epoch), Ok(()))
             }
-            coordinator::Route::Wait => {
-                (gateway::Route::Wait, Err("the head is being replaced".to_owned()))
-            }
+            coordinator::Route::Wait => (
+                gateway::Route::Wait,
+                Err("the head is being replaced".to_owned()),
+            ),
             coordinator::Route::Closed(reason) => {
                 (gateway::Route::Closed(reason.clone()), Err(reason))
             }
@@ -368,11 +390,17 @@ impl FrontEndTask {
                 if frame.len() == limits::CHAIN_REQUESTS_MAX || bytes > REQUESTS_BYTES_TARGET {
                     bytes = 0;
                     let requests = std::mem::take(&mut frame);
-                    node.send(ToNode::Requests { epoch: self.epoch, requests });
+                    node.send(ToNode::Requests {
+                        epoch: self.epoch,
+                        requests,
+                    });
                 }
             }
             if !frame.is_empty() {
-                node.send(ToNode::Requests { epoch: self.epoch, requests: frame });
+                node.send(ToNode::Requests {
+                    epoch: self.epoch,
+                    requests: frame,
+                });
             }
         }
         let mut responses = out.responses;

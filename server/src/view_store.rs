@@ -75,7 +75,10 @@ impl ViewStore {
             Err(TryLockError::WouldBlock) => return Err(ViewStoreError::Locked(dir.to_owned())),
             Err(TryLockError::Error(source)) => return Err(io(&lock_path)(source)),
         }
-        let store = ViewStore { dir: dir.to_owned(), _lock: lock };
+        let store = ViewStore {
+            dir: dir.to_owned(),
+            _lock: lock,
+        };
         let stored = store.load()?;
         Ok((store, stored))
     }
@@ -91,11 +94,17 @@ impl ViewStore {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Stored::default()),
             Err(error) => return Err(io(&path)(error)),
         };
-        let damaged = |what: String| ViewStoreError::Damaged { path: path.clone(), what };
+        let damaged = |what: String| ViewStoreError::Damaged {
+            path: path.clone(),
+            what,
+        };
         let file: FileForm<serde_json::Value> =
             serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
         if file.format != FORMAT {
-            return Err(damaged(format!("its format is {}, this program knows {FORMAT}", file.format)));
+            return Err(damaged(format!(
+                "its format is {}, this program knows {FORMAT}",
+                file.format
+            )));
         }
         let stored: Stored =
             serde_json::from_value(file.stored).map_err(|error| damaged(error.to_string()))?;
@@ -112,16 +121,25 @@ impl ViewStore {
     pub fn save(&mut self, stored: &Stored) -> Result<(), ViewStoreError> {
         let path = self.path();
         let next = self.dir.join("view.json.new");
-        let damaged = |what: String| ViewStoreError::Damaged { path: path.clone(), what };
+        let damaged = |what: String| ViewStoreError::Damaged {
+            path: path.clone(),
+            what,
+        };
         let crc32c = checksum(stored).map_err(damaged)?;
-        let mut text = serde_json::to_vec_pretty(&FileForm { format: FORMAT, crc32c, stored })
-            .map_err(|error| damaged(error.to_string()))?;
+        let mut text = serde_json::to_vec_pretty(&FileForm {
+            format: FORMAT,
+            crc32c,
+            stored,
+        })
+        .map_err(|error| damaged(error.to_string()))?;
         text.push(b'\n');
         let mut file = File::create(&next).map_err(io(&next))?;
         file.write_all(&text).map_err(io(&next))?;
         file.sync_all().map_err(io(&next))?;
         fs::rename(&next, &path).map_err(io(&path))?;
-        File::open(&self.dir).and_then(|dir| dir.sync_all()).map_err(io(&self.dir))
+        File::open(&self.dir)
+            .and_then(|dir| dir.sync_all())
+            .map_err(io(&self.dir))
     }
 }
 
@@ -143,7 +161,9 @@ mod tests {
             next_name: 1,
             ..Stored::default()
         };
-        stored.names.insert(NodeId(Uuid::from_u128(9)), "n1".to_owned());
+        stored
+            .names
+            .insert(NodeId(Uuid::from_u128(9)), "n1".to_owned());
         stored
     }
 
@@ -154,7 +174,10 @@ mod tests {
         let (mut store, stored) = ViewStore::open(&dir).unwrap();
         assert_eq!(stored, Stored::default());
         store.save(&some()).unwrap();
-        assert!(matches!(ViewStore::open(&dir), Err(ViewStoreError::Locked(_))));
+        assert!(matches!(
+            ViewStore::open(&dir),
+            Err(ViewStoreError::Locked(_))
+        ));
         drop(store);
         assert_eq!(ViewStore::open(&dir).unwrap().1, some());
     }
@@ -170,12 +193,18 @@ mod tests {
         for end in 0..whole.len() - 2 {
             fs::write(&path, &whole[..end]).unwrap();
             assert!(
-                matches!(ViewStore::open(dir.path()), Err(ViewStoreError::Damaged { .. })),
+                matches!(
+                    ViewStore::open(dir.path()),
+                    Err(ViewStoreError::Damaged { .. })
+                ),
                 "cut at {end}"
             );
         }
         let text = String::from_utf8(whole).unwrap();
         fs::write(&path, text.replace("\"term\": 3", "\"term\": 4")).unwrap();
-        assert!(matches!(ViewStore::open(dir.path()), Err(ViewStoreError::Damaged { .. })));
+        assert!(matches!(
+            ViewStore::open(dir.path()),
+            Err(ViewStoreError::Damaged { .. })
+        ));
     }
 }

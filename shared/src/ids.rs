@@ -41,15 +41,16 @@ impl Epoch {
     /// The epoch of the view after this one, in the same term.
     #[must_use]
     pub fn next(self) -> Epoch {
-        Epoch { term: self.term, number: self.number + 1 }
+        Epoch {
+            term: self.term,
+            number: self.number + 1,
+        }
     }
 }
 
 /// The place of an entry in the chain's log, and the revision that clients see. The first entry has 1;
 /// zero means "before any entry".
-#[derive(
-    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Seq(pub u64);
 
@@ -76,7 +77,9 @@ impl RequestId {
     /// The id, if it is in range.
     #[must_use]
     pub fn new(id: u64) -> Option<RequestId> {
-        (1..=RequestId::MAX.0).contains(&id).then_some(RequestId(id))
+        (1..=RequestId::MAX.0)
+            .contains(&id)
+            .then_some(RequestId(id))
     }
 }
 

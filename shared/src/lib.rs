@@ -33,6 +33,10 @@ mod testing {
 
     /// So many cases natively; in the browser, which runs all tests on its one thread, fewer.
     pub(crate) fn cases(natively: u32) -> Config {
-        Config::with_cases(if cfg!(target_arch = "wasm32") { natively / 8 } else { natively })
+        Config::with_cases(if cfg!(target_arch = "wasm32") {
+            natively / 8
+        } else {
+            natively
+        })
     }
 }

@@ -44,7 +44,13 @@ fn record_hash(key: &str, value: &[u8], revision: Seq) -> u64 {
 impl<S: State> Data<S> {
     /// Nothing at all, over an empty store.
     pub fn new(state: S) -> Data<S> {
-        Data { state, sessions: Sessions::default(), applied: Seq::ZERO, keys_hash: 0, rolling: false }
+        Data {
+            state,
+            sessions: Sessions::default(),
+            applied: Seq::ZERO,
+            keys_hash: 0,
+            rolling: false,
+        }
     }
 
     /// The last entry applied.
@@ -82,17 +88,38 @@ impl<S: State> Data<S> {
     /// # Panics
     /// Where it is not the next one, or belongs to a session that is not open: bugs.
     pub fn apply(&mut self, entry: &Entry<'_>) {
-        assert_eq!(entry.seq, self.applied.next(), "entries are applied in order");
+        assert_eq!(
+            entry.seq,
+            self.applied.next(),
+            "entries are applied in order"
+        );
         for (place, session) in entry.evict.iter().enumerate() {
-            self.sessions.evict(*session, entry.seq, u32::try_from(place).unwrap_or(u32::MAX));
+            self.sessions.evict(
+                *session,
+                entry.seq,
+                u32::try_from(place).unwrap_or(u32::MAX),
+            );
         }
         match entry.effect {
             Effect::Open { uuid, token } => self.sessions.open(SessionSeq(entry.seq), uuid, token),
-            Effect::Write { session, request, hash, decision } => {
+            Effect::Write {
+                session,
+                request,
+                hash,
+                decision,
+            } => {
                 let outcome = self.decide(entry.seq, decision);
-                let record = OutcomeRecord { hash, seq: entry.seq, outcome };
+                let record = OutcomeRecord {
+                    hash,
+                    seq: entry.seq,
+                    outcome,
+                };
                 let open = self.sessions.record(session, request, record);
-                assert!(open || self.rolling, "entry {} is of closed session {session}", entry.seq);
+                assert!(
+                    open || self.rolling,
+                    "entry {} is of closed session {session}",
+                    entry.seq
+                );
             }
         }
         self.applied = entry.seq;
@@ -126,7 +153,11 @@ impl<S: State> Data<S> {
 
     /// Whether a snapshot brought something newer already.
     fn newer(&self, key: &str, seq: Seq) -> bool {
-        self.rolling && self.state.revision(key).is_some_and(|revision| revision > seq)
+        self.rolling
+            && self
+                .state
+                .revision(key)
+                .is_some_and(|revision| revision > seq)
     }
 
     fn put(&mut self, key: &str, value: &[u8], seq: Seq) {
@@ -134,7 +165,11 @@ impl<S: State> Data<S> {
             return;
         }
         if let Some(old) = self.state.put(key, value, seq) {
-            debug_assert!(old.revision <= seq, "{key} goes from {} to {seq}", old.revision);
+            debug_assert!(
+                old.revision <= seq,
+                "{key} goes from {} to {seq}",
+                old.revision
+            );
             self.forget_hash(key, &old);
         }
         self.keys_hash = self.keys_hash.wrapping_add(record_hash(key, value, seq));
@@ -148,10 +183,14 @@ impl<S: State> Data<S> {
     /// Reads one key for a client.
     pub fn read(&self, key: &str) -> AnswerBody {
         match self.state.get(key) {
-            Some(Record { value, revision }) => {
-                AnswerBody::Value { value: Some(Value(value)), revision }
-            }
-            None => AnswerBody::Value { value: None, revision: Seq::ZERO },
+            Some(Record { value, revision }) => AnswerBody::Value {
+                value: Some(Value(value)),
+                revision,
+            },
+            None => AnswerBody::Value {
+                value: None,
+                revision: Seq::ZERO,
+            },
         }
     }
 
@@ -175,7 +214,11 @@ impl<S: State> Data<S> {
             }
             bytes += key.len() + value.len();
             let value = Value(value.to_vec().into());
-            entries.push(ListEntry { key: key.to_owned(), value, revision });
+            entries.push(ListEntry {
+                key: key.to_owned(),
+                value,
+                revision,
+            });
             ControlFlow::Continue(())
         });
         AnswerBody::List { entries, more }
@@ -225,7 +268,9 @@ impl<S: State> Data<S> {
             if let Some(old) = self.state.put(key, &value.0, *revision) {
                 self.forget_hash(key, &old);
             }
-            self.keys_hash = self.keys_hash.wrapping_add(record_hash(key, &value.0, *revision));
+            self.keys_hash = self
+                .keys_hash
+                .wrapping_add(record_hash(key, &value.0, *revision));
         }
     }
 
@@ -257,7 +302,14 @@ impl<S: State> Data<S> {
                     Some(key) => Cursor::Keys(Some(key.clone())),
                     None => Cursor::Sessions(SessionSeq(Seq::ZERO)),
                 };
-                (SnapshotPart::Keys { after, through, entries }, bytes)
+                (
+                    SnapshotPart::Keys {
+                        after,
+                        through,
+                        entries,
+                    },
+                    bytes,
+                )
             }
             Cursor::Sessions(after) => {
                 let (sessions, more) = self.sessions.page(after, PART_BYTES);
@@ -268,7 +320,14 @@ impl<S: State> Data<S> {
                     Some(session) => Cursor::Sessions(session),
                     None => Cursor::Evicted,
                 };
-                (SnapshotPart::Sessions { after, through, sessions }, bytes)
+                (
+                    SnapshotPart::Sessions {
+                        after,
+                        through,
+                        sessions,
+                    },
+                    bytes,
+                )
             }
             Cursor::Evicted => {
                 let names = self.sessions.evicted();
@@ -286,10 +345,13 @@ pub fn answer_to(seq: Seq, decision: Decision<'_>) -> AnswerBody {
     match decision {
         Decision::Set { .. } => AnswerBody::Set { revision: seq },
         Decision::Swapped { .. } => AnswerBody::Swapped { revision: seq },
-        Decision::NotSwapped { found, revision } => {
-            AnswerBody::NotSwapped { found: found.map(|v| Value(v.to_vec().into())), revision }
-        }
-        Decision::Deleted { .. } => AnswerBody::Deleted { revision: Some(seq) },
+        Decision::NotSwapped { found, revision } => AnswerBody::NotSwapped {
+            found: found.map(|v| Value(v.to_vec().into())),
+            revision,
+        },
+        Decision::Deleted { .. } => AnswerBody::Deleted {
+            revision: Some(seq),
+        },
         Decision::NothingToDelete => AnswerBody::Deleted { revision: None },
     }
 }

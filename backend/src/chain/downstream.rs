@@ -54,7 +54,11 @@ impl Successor {
 
     /// What it and all behind it hold durably; nothing before the link is settled.
     pub(super) fn stable(&self) -> Seq {
-        if self.is_linked() { self.stable } else { Seq::ZERO }
+        if self.is_linked() {
+            self.stable
+        } else {
+            Seq::ZERO
+        }
     }
 }
 
@@ -63,16 +67,28 @@ impl<S: State> Replica<S> {
     /// stands. From the top of the chain down: a node vouches for what is behind it only after its own
     /// predecessor has settled what it holds.
     pub(super) fn start_link(&mut self) {
-        let Some(view) = self.meta.view.clone() else { return };
-        let Role::Member(member) = &mut self.role else { return };
+        let Some(view) = self.meta.view.clone() else {
+            return;
+        };
+        let Role::Member(member) = &mut self.role else {
+            return;
+        };
         if !member.upline.is_settled() {
             return;
         }
-        let Some(successor) = &mut member.successor else { return };
+        let Some(successor) = &mut member.successor else {
+            return;
+        };
         if successor.connected && successor.stage == Stage::Apart {
             successor.stage = Stage::Asked;
             let to = successor.member.id;
-            self.send(Message::Down(to, Downstream::Link { view, learner: false }));
+            self.send(Message::Down(
+                to,
+                Downstream::Link {
+                    view,
+                    learner: false,
+                },
+            ));
         }
     }
 
@@ -107,16 +123,28 @@ impl<S: State> Replica<S> {
     /// Reports the successor down; the front-end makes the next view.
     fn successor_down(&mut self) {
         let epoch = self.epoch();
-        let Role::Member(member) = &mut self.role else { return };
-        let Some(successor) = &mut member.successor else { return };
+        let Role::Member(member) = &mut self.role else {
+            return;
+        };
+        let Some(successor) = &mut member.successor else {
+            return;
+        };
         successor.down = true;
         let id = successor.member.id;
-        self.tell_front_end(FromNode::Down { epoch, id, offered: false });
+        self.tell_front_end(FromNode::Down {
+            epoch,
+            id,
+            offered: false,
+        });
     }
 
     /// Says again, on a new connection to the front-end, what still holds.
     pub(super) fn repeat_reports(&mut self) {
-        if self.member().and_then(|m| m.successor.as_ref()).is_some_and(|s| s.down) {
+        if self
+            .member()
+            .and_then(|m| m.successor.as_ref())
+            .is_some_and(|s| s.down)
+        {
             self.successor_down();
         }
         self.repeat_learner_reports();
@@ -132,7 +160,9 @@ impl<S: State> Replica<S> {
             successor.heard_ms = now;
             match message {
                 Upstream::Have { epoch: of, log } if of == epoch => self.on_have(&log),
-                Upstream::Stable { epoch: of, stable, .. } if of == epoch => {
+                Upstream::Stable {
+                    epoch: of, stable, ..
+                } if of == epoch => {
                     if successor.is_linked() && stable > successor.stable {
                         successor.stable = stable;
                         self.recompute_stable();
@@ -147,8 +177,12 @@ impl<S: State> Replica<S> {
     }
 
     fn on_have(&mut self, log: &Boundaries) {
-        let Role::Member(member) = &mut self.role else { return };
-        let Some(successor) = &mut member.successor else { return };
+        let Role::Member(member) = &mut self.role else {
+            return;
+        };
+        let Some(successor) = &mut member.successor else {
+            return;
+        };
         if successor.stage != Stage::Asked {
             return;
         }
@@ -171,32 +205,52 @@ impl<S: State> Replica<S> {
     }
 
     /// Sends batches to a successor or learner, in frames within their limit.
-    pub(super) fn send_batches(&mut self, to: Incarnation, settle: Option<Seq>, batches: Vec<Batch>) {
+    pub(super) fn send_batches(
+        &mut self,
+        to: Incarnation,
+        settle: Option<Seq>,
+        batches: Vec<Batch>,
+    ) {
         let epoch = self.epoch();
         let committed = self.data.applied();
         let mut settle = settle;
         let mut frame: Vec<Batch> = Vec::new();
         let mut bytes = 0;
         for batch in batches {
-            if bytes + batch.bytes().len() > limits::CHAIN_FRAME_BYTES_MAX / 2 && !frame.is_empty() {
+            if bytes + batch.bytes().len() > limits::CHAIN_FRAME_BYTES_MAX / 2 && !frame.is_empty()
+            {
                 let batches = std::mem::take(&mut frame);
                 bytes = 0;
-                let append = Downstream::Append { epoch, settle: settle.take(), committed, batches };
+                let append = Downstream::Append {
+                    epoch,
+                    settle: settle.take(),
+                    committed,
+                    batches,
+                };
                 self.send(Message::Down(to, append));
             }
             bytes += batch.bytes().len();
             frame.push(batch);
         }
         if settle.is_some() || !frame.is_empty() {
-            let append = Downstream::Append { epoch, settle, committed, batches: frame };
+            let append = Downstream::Append {
+                epoch,
+                settle,
+                committed,
+                batches: frame,
+            };
             self.send(Message::Down(to, append));
         }
     }
 
     /// Passes new batches on as they are. One frame a batch: each was a batch because it came at once.
     pub(super) fn forward(&mut self, batches: &[Batch]) {
-        let Role::Member(member) = &mut self.role else { return };
-        let Some(successor) = &mut member.successor else { return };
+        let Role::Member(member) = &mut self.role else {
+            return;
+        };
+        let Some(successor) = &mut member.successor else {
+            return;
+        };
         let Some(last) = batches.last() else { return };
         if successor.is_linked() && last.last() > successor.sent {
             successor.sent = last.last();
@@ -216,9 +270,18 @@ impl<S: State> Replica<S> {
     pub(super) fn beat_down(&mut self) {
         let (epoch, committed) = (self.epoch(), self.data.applied());
         self.announced = committed;
-        let Role::Member(member) = &self.role else { return };
-        let next = member.successor.as_ref().filter(|s| s.connected).map(|s| s.member.id);
-        let learner = member.teaching.as_ref().and_then(super::teach::Teaching::connected);
+        let Role::Member(member) = &self.role else {
+            return;
+        };
+        let next = member
+            .successor
+            .as_ref()
+            .filter(|s| s.connected)
+            .map(|s| s.member.id);
+        let learner = member
+            .teaching
+            .as_ref()
+            .and_then(super::teach::Teaching::connected);
         for to in next.into_iter().chain(learner) {
             self.send(Message::Down(to, Downstream::Beat { epoch, committed }));
         }

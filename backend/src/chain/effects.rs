@@ -1,6 +1,8 @@
 //! What goes into the replica, and what comes out.
 
-use kvservice_shared::chain::{Downstream, FromNode, Incarnation, Member, Run, ToNode, Upstream, View};
+use kvservice_shared::chain::{
+    Downstream, FromNode, Incarnation, Member, Run, ToNode, Upstream, View,
+};
 use kvservice_shared::codec::Batch;
 use kvservice_shared::ids::{ClusterId, Seq};
 use serde::{Deserialize, Serialize};

@@ -33,7 +33,10 @@ impl Log {
     /// An empty log that goes on after `base`.
     #[must_use]
     pub fn after(base: Run) -> Log {
-        Log { base, ..Log::default() }
+        Log {
+            base,
+            ..Log::default()
+        }
     }
 
     /// What lies before the kept part.
@@ -65,7 +68,12 @@ impl Log {
     /// # Panics
     /// Where it does not follow: callers check what comes from outside with [`Log::follows`].
     pub fn append(&mut self, batch: Batch) {
-        assert!(self.follows(&batch), "{batch:?} does not follow {} @{}", self.last(), self.last_epoch());
+        assert!(
+            self.follows(&batch),
+            "{batch:?} does not follow {} @{}",
+            self.last(),
+            self.last_epoch()
+        );
         self.bytes += batch.bytes().len();
         self.batches.push_back(batch);
     }
@@ -93,13 +101,29 @@ impl Log {
     /// not have a log of this cluster. Nothing is changed then.
     pub fn cut(&mut self, keep: Seq) -> Result<(), CutError> {
         if keep < self.base.last || keep > self.last() {
-            return Err(CutError { keep, base: self.base.last, last: self.last() });
+            return Err(CutError {
+                keep,
+                base: self.base.last,
+                last: self.last(),
+            });
         }
         let kept = self.batches.partition_point(|batch| batch.last() <= keep);
-        if self.batches.get(kept).is_some_and(|batch| batch.first() <= keep) {
-            return Err(CutError { keep, base: self.base.last, last: self.last() });
+        if self
+            .batches
+            .get(kept)
+            .is_some_and(|batch| batch.first() <= keep)
+        {
+            return Err(CutError {
+                keep,
+                base: self.base.last,
+                last: self.last(),
+            });
         }
-        self.bytes -= self.batches.drain(kept..).map(|batch| batch.bytes().len()).sum::<usize>();
+        self.bytes -= self
+            .batches
+            .drain(kept..)
+            .map(|batch| batch.bytes().len())
+            .sum::<usize>();
         Ok(())
     }
 
@@ -108,7 +132,10 @@ impl Log {
         while self.bytes > keep_bytes {
             match self.batches.front() {
                 Some(batch) if batch.last() <= up_to => {
-                    self.base = Run { epoch: batch.epoch(), last: batch.last() };
+                    self.base = Run {
+                        epoch: batch.epoch(),
+                        last: batch.last(),
+                    };
                     self.bytes -= batch.bytes().len();
                     self.batches.pop_front();
                 }
@@ -137,13 +164,19 @@ impl Log {
     pub fn boundaries(&self) -> Boundaries {
         let mut runs: Vec<Run> = Vec::new();
         for batch in &self.batches {
-            let run = Run { epoch: batch.epoch(), last: batch.last() };
+            let run = Run {
+                epoch: batch.epoch(),
+                last: batch.last(),
+            };
             match runs.last_mut() {
                 Some(last) if last.epoch == run.epoch => *last = run,
                 _ => runs.push(run),
             }
         }
-        Boundaries { base: self.base, runs }
+        Boundaries {
+            base: self.base,
+            runs,
+        }
     }
 
     /// The last entry that a log with these boundaries has in common with this one.
@@ -177,7 +210,9 @@ impl Log {
             return Common::At(theirs.last);
         }
         let mine = self.base;
-        let at_mine = runs.iter().find(|&&(_, first, last)| first <= mine.last && mine.last <= last);
+        let at_mine = runs
+            .iter()
+            .find(|&&(_, first, last)| first <= mine.last && mine.last <= last);
         match at_mine {
             Some(&(epoch, ..)) if epoch == mine.epoch => Common::At(mine.last),
             _ => Common::BeforeBase,
@@ -186,7 +221,10 @@ impl Log {
 
     fn index_of(&self, seq: Seq) -> Option<usize> {
         let at = self.batches.partition_point(|batch| batch.last() < seq);
-        self.batches.get(at).filter(|batch| batch.first() <= seq).map(|_| at)
+        self.batches
+            .get(at)
+            .filter(|batch| batch.first() <= seq)
+            .map(|_| at)
     }
 }
 
@@ -215,7 +253,10 @@ mod tests {
                     session: SessionSeq(Seq(1)),
                     request: RequestId(first + i),
                     hash: 0,
-                    decision: Decision::Set { key: "k", value: b"v" },
+                    decision: Decision::Set {
+                        key: "k",
+                        value: b"v",
+                    },
                 },
             );
         }
@@ -223,7 +264,10 @@ mod tests {
     }
 
     fn log(batches: &[(u64, u64)]) -> Log {
-        let mut log = Log::after(Run { epoch: Epoch { term: 0, number: 1 }, last: Seq(1) });
+        let mut log = Log::after(Run {
+            epoch: Epoch { term: 0, number: 1 },
+            last: Seq(1),
+        });
         for &(epoch, count) in batches {
             log.append(batch(epoch, log.last().0 + 1, count));
         }
@@ -266,7 +310,10 @@ mod tests {
         assert!(mine.cut(Seq(7)).is_err());
         assert_eq!(mine.last(), Seq(6));
         mine.cut(Seq(3)).unwrap();
-        assert_eq!((mine.last(), mine.bytes()), (Seq(3), batch(1, 2, 2).bytes().len()));
+        assert_eq!(
+            (mine.last(), mine.bytes()),
+            (Seq(3), batch(1, 2, 2).bytes().len())
+        );
     }
 
     /// Logs as heads make them: a common start, then two futures in epochs of their own.
@@ -274,10 +321,13 @@ mod tests {
         let run = |low: u64, step: u64| {
             prop::collection::vec((1_u64..4, 1_u64..5), 0..5).prop_map(move |steps| {
                 let mut epoch = low;
-                steps.into_iter().map(|(up, count)| {
-                    epoch += up / 2 * step;
-                    (epoch, count)
-                }).collect::<Vec<_>>()
+                steps
+                    .into_iter()
+                    .map(|(up, count)| {
+                        epoch += up / 2 * step;
+                        (epoch, count)
+                    })
+                    .collect::<Vec<_>>()
             })
         };
         (run(1, 1), run(100, 2), run(101, 2))

@@ -41,7 +41,12 @@ enum Waiter {
     Write(Ticket),
     Open(Ticket, OpenToken, SessionUuid),
     Get(Ticket, String),
-    List { ticket: Ticket, prefix: String, after: String, limit: u32 },
+    List {
+        ticket: Ticket,
+        prefix: String,
+        after: String,
+        limit: u32,
+    },
 }
 
 impl Head {
@@ -83,8 +88,14 @@ impl Head {
     /// An entry was applied: it is committed.
     pub(super) fn on_applied<S: State>(&mut self, data: &Data<S>, entry: &Entry<'_>) {
         self.pending.applied(entry);
-        while self.waiting.front().is_some_and(|(seq, _)| *seq <= entry.seq) {
-            let Some((seq, waiter)) = self.waiting.pop_front() else { return };
+        while self
+            .waiting
+            .front()
+            .is_some_and(|(seq, _)| *seq <= entry.seq)
+        {
+            let Some((seq, waiter)) = self.waiting.pop_front() else {
+                return;
+            };
             let (ticket, body) = match waiter {
                 Waiter::Write(ticket) => {
                     assert_eq!(seq, entry.seq, "every entry answers its own waiters");
@@ -95,9 +106,12 @@ impl Head {
                 }
                 Waiter::Open(ticket, token, uuid) => (ticket, opened(data, uuid, token)),
                 Waiter::Get(ticket, key) => (ticket, data.read(&key)),
-                Waiter::List { ticket, prefix, after, limit } => {
-                    (ticket, data.list(&prefix, &after, limit))
-                }
+                Waiter::List {
+                    ticket,
+                    prefix,
+                    after,
+                    limit,
+                } => (ticket, data.list(&prefix, &after, limit)),
             };
             self.answer(ticket, body);
         }
@@ -107,7 +121,10 @@ impl Head {
 fn opened<S: State>(data: &Data<S>, uuid: SessionUuid, token: OpenToken) -> AnswerBody {
     let session = data.sessions().named(uuid);
     match session.and_then(|session| Some((session, data.sessions().get(session)?))) {
-        Some((session, open)) => AnswerBody::Opened { session, resumed: open.resumed(token) },
+        Some((session, open)) => AnswerBody::Opened {
+            session,
+            resumed: open.resumed(token),
+        },
         None => AnswerBody::NoSession,
     }
 }
@@ -126,7 +143,11 @@ fn request_hash(write: &Write) -> u64 {
             part(&value.0);
         }
         Write::TestSet { key, test, value } => {
-            part(if test.is_some() { b"testset" } else { b"testset absent" });
+            part(if test.is_some() {
+                b"testset"
+            } else {
+                b"testset absent"
+            });
             part(key.as_bytes());
             part(test.as_ref().map_or(&[][..], |test| &test.0));
             part(&value.0);
@@ -144,12 +165,20 @@ impl<S: State> Replica<S> {
         for ChainRequest { ticket, conn, op } in requests {
             match op {
                 ChainOp::Get { key } => self.on_get(ticket, conn, key),
-                ChainOp::List { prefix, after, limit } => {
+                ChainOp::List {
+                    prefix,
+                    after,
+                    limit,
+                } => {
                     let limit = limit.min(limits::LIST_ENTRIES_MAX);
                     self.on_list(ticket, conn, prefix, after, limit);
                 }
                 ChainOp::Open { uuid, token } => self.on_open(ticket, uuid, token),
-                ChainOp::Write { session, request, write } => {
+                ChainOp::Write {
+                    session,
+                    request,
+                    write,
+                } => {
                     self.on_write(ticket, conn, session, request, &write);
                 }
             }
@@ -164,7 +193,9 @@ impl<S: State> Replica<S> {
     }
 
     fn on_get(&mut self, ticket: Ticket, conn: ConnId, key: String) {
-        let Some((head, data)) = self.head_mut() else { return };
+        let Some((head, data)) = self.head_mut() else {
+            return;
+        };
         let own = head.pending.last_of(conn, &key).unwrap_or(Seq::ZERO);
         let until = own.max(head.floor);
         if until > data.applied() {
@@ -175,11 +206,24 @@ impl<S: State> Replica<S> {
     }
 
     fn on_list(&mut self, ticket: Ticket, conn: ConnId, prefix: String, after: String, limit: u32) {
-        let Some((head, data)) = self.head_mut() else { return };
-        let own = head.pending.last_of_prefix(conn, &prefix).unwrap_or(Seq::ZERO);
+        let Some((head, data)) = self.head_mut() else {
+            return;
+        };
+        let own = head
+            .pending
+            .last_of_prefix(conn, &prefix)
+            .unwrap_or(Seq::ZERO);
         let until = own.max(head.floor);
         if until > data.applied() {
-            head.wait(until, Waiter::List { ticket, prefix, after, limit });
+            head.wait(
+                until,
+                Waiter::List {
+                    ticket,
+                    prefix,
+                    after,
+                    limit,
+                },
+            );
         } else {
             head.answer(ticket, data.list(&prefix, &after, limit));
         }
@@ -187,7 +231,9 @@ impl<S: State> Replica<S> {
 
     fn on_open(&mut self, ticket: Ticket, uuid: SessionUuid, token: OpenToken) {
         let too_few = self.too_few_replicas();
-        let Some((head, data)) = self.head_mut() else { return };
+        let Some((head, data)) = self.head_mut() else {
+            return;
+        };
         match head.pending.session_named(data, uuid) {
             Some(Named::Applied(_)) => head.answer(ticket, opened(data, uuid, token)),
             Some(Named::Pending(session, _)) => {
@@ -216,7 +262,9 @@ impl<S: State> Replica<S> {
     ) {
         let too_few = self.too_few_replicas();
         let hash = request_hash(write);
-        let Some((head, data)) = self.head_mut() else { return };
+        let Some((head, data)) = self.head_mut() else {
+            return;
+        };
         match head.pending.known(data, session, request) {
             Known::New => {}
             Known::NoSession => return head.answer(ticket, AnswerBody::NoSession),
@@ -225,7 +273,10 @@ impl<S: State> Replica<S> {
                 return head.wait(seq, Waiter::Write(ticket));
             }
             Known::Applied => {
-                let outcome = data.sessions().get(session).and_then(|s| s.outcome(request));
+                let outcome = data
+                    .sessions()
+                    .get(session)
+                    .and_then(|s| s.outcome(request));
                 let body = match outcome {
                     Some(outcome) if outcome.hash == hash => data::answer_again(outcome),
                     _ => AnswerBody::IdReused,
@@ -242,7 +293,10 @@ impl<S: State> Replica<S> {
             Write::TestSet { key, .. } | Write::Delete { key } => head.pending.get(data, key),
         };
         let decision = match write {
-            Write::Set { key, value } => Decision::Set { key, value: &value.0 },
+            Write::Set { key, value } => Decision::Set {
+                key,
+                value: &value.0,
+            },
             Write::TestSet { key, test, value } => {
                 let holds = match (test, &held) {
                     (None, None) => true,
@@ -250,20 +304,34 @@ impl<S: State> Replica<S> {
                     _ => false,
                 };
                 match (&held, holds) {
-                    (_, true) => Decision::Swapped { key, value: &value.0 },
-                    (Some(held), false) => {
-                        Decision::NotSwapped { found: Some(&held.value), revision: held.revision }
-                    }
-                    (None, false) => Decision::NotSwapped { found: None, revision: Seq::ZERO },
+                    (_, true) => Decision::Swapped {
+                        key,
+                        value: &value.0,
+                    },
+                    (Some(held), false) => Decision::NotSwapped {
+                        found: Some(&held.value),
+                        revision: held.revision,
+                    },
+                    (None, false) => Decision::NotSwapped {
+                        found: None,
+                        revision: Seq::ZERO,
+                    },
                 }
             }
             Write::Delete { key } if held.is_some() => Decision::Deleted { key },
             Write::Delete { .. } => Decision::NothingToDelete,
         };
         let evict = head.pending.to_evict(data, false, session);
-        let effect = Effect::Write { session, request, hash, decision };
-        let without_effect =
-            matches!(decision, Decision::NotSwapped { .. } | Decision::NothingToDelete);
+        let effect = Effect::Write {
+            session,
+            request,
+            hash,
+            decision,
+        };
+        let without_effect = matches!(
+            decision,
+            Decision::NotSwapped { .. } | Decision::NothingToDelete
+        );
         let seq = self.order(&evict, effect, conn);
         if let Some((head, _)) = self.head_mut() {
             if without_effect {
@@ -284,7 +352,9 @@ impl<S: State> Replica<S> {
     fn order(&mut self, evict: &[SessionSeq], effect: Effect<'_>, conn: ConnId) -> Seq {
         let epoch = self.epoch();
         let full = self.head_mut().is_some_and(|(head, _)| {
-            head.builder.as_ref().is_some_and(|b| b.bytes_len() > limits::CHAIN_BATCH_BYTES_TARGET)
+            head.builder
+                .as_ref()
+                .is_some_and(|b| b.bytes_len() > limits::CHAIN_BATCH_BYTES_TARGET)
         });
         if full {
             self.seal_batch();
@@ -293,17 +363,25 @@ impl<S: State> Replica<S> {
         let Some((head, data)) = self.head_mut() else {
             unreachable!("only a head orders");
         };
-        let builder = head.builder.get_or_insert_with(|| BatchBuilder::new(epoch, first));
+        let builder = head
+            .builder
+            .get_or_insert_with(|| BatchBuilder::new(epoch, first));
         let seq = builder.next_seq();
         builder.push(evict, &effect);
-        let entry = Entry { seq, evict: evict.to_vec(), effect };
+        let entry = Entry {
+            seq,
+            evict: evict.to_vec(),
+            effect,
+        };
         head.pending.ordered(data, &entry, conn);
         seq
     }
 
     /// Closes the batch that is being made: into the log, and down the chain.
     pub(super) fn seal_batch(&mut self) {
-        let Some(builder) = self.head_mut().and_then(|(head, _)| head.builder.take()) else { return };
+        let Some(builder) = self.head_mut().and_then(|(head, _)| head.builder.take()) else {
+            return;
+        };
         let batch: Batch = builder.finish();
         self.append(batch.clone());
         self.forward(&[batch]);
@@ -311,7 +389,9 @@ impl<S: State> Replica<S> {
 
     pub(super) fn flush_answers(&mut self) {
         let epoch = self.epoch();
-        let Some((head, _)) = self.head_mut() else { return };
+        let Some((head, _)) = self.head_mut() else {
+            return;
+        };
         if head.answers.is_empty() {
             return;
         }
@@ -326,6 +406,9 @@ impl<S: State> Replica<S> {
             bytes += answer.body.bytes();
             frame.push(answer);
         }
-        self.tell_front_end(FromNode::Answers { epoch, answers: frame });
+        self.tell_front_end(FromNode::Answers {
+            epoch,
+            answers: frame,
+        });
     }
 }

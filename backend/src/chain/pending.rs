@@ -85,12 +85,20 @@ impl Pending {
     pub fn get<S: State>(&self, data: &Data<S>, key: &str) -> Option<Record> {
         let queue = self.keys.get(key);
         let newest = queue.and_then(|queue| {
-            queue.iter().rev().find(|write| !matches!(write.change, Change::None))
+            queue
+                .iter()
+                .rev()
+                .find(|write| !matches!(write.change, Change::None))
         });
         match newest {
-            Some(PendingKey { change: Change::Put(value), seq, .. }) => {
-                Some(Record { value: value.clone(), revision: *seq })
-            }
+            Some(PendingKey {
+                change: Change::Put(value),
+                seq,
+                ..
+            }) => Some(Record {
+                value: value.clone(),
+                revision: *seq,
+            }),
             Some(_) => None,
             None => data.get(key),
         }
@@ -98,7 +106,12 @@ impl Pending {
 
     /// The last pending write of this connection to a key.
     pub fn last_of(&self, conn: ConnId, key: &str) -> Option<Seq> {
-        self.keys.get(key)?.iter().rev().find(|write| write.conn == conn).map(|write| write.seq)
+        self.keys
+            .get(key)?
+            .iter()
+            .rev()
+            .find(|write| write.conn == conn)
+            .map(|write| write.seq)
     }
 
     /// The last pending write of this connection to a key with this prefix.
@@ -111,7 +124,11 @@ impl Pending {
                     })
             })
         };
-        self.order.iter().rev().find(touches).map(|touched| touched.seq)
+        self.order
+            .iter()
+            .rev()
+            .find(touches)
+            .map(|touched| touched.seq)
     }
 
     /// The session of this name as it will be: pending, or applied and not about to be evicted.
@@ -124,7 +141,12 @@ impl Pending {
     }
 
     /// What is known of a write.
-    pub fn known<S: State>(&self, data: &Data<S>, session: SessionSeq, request: RequestId) -> Known {
+    pub fn known<S: State>(
+        &self,
+        data: &Data<S>,
+        session: SessionSeq,
+        request: RequestId,
+    ) -> Known {
         if self.evicted.contains(&session) {
             return Known::NoSession;
         }
@@ -160,14 +182,21 @@ impl Pending {
         let mut count = applied + self.opened.len() + usize::from(opening) - self.evicted.len();
         let mut bytes = applied_bytes + self.bytes;
         for session in &self.evicted {
-            bytes -= data.sessions().get(*session).map_or(0, |s| s.size().1).min(bytes);
+            bytes -= data
+                .sessions()
+                .get(*session)
+                .map_or(0, |s| s.size().1)
+                .min(bytes);
         }
         let mut gone = Vec::new();
         if count <= limits::SESSIONS_MAX && bytes <= limits::SESSIONS_BYTES_MAX {
             return gone;
         }
         // Applied sessions without pending entries come first: whatever is pending is newer.
-        let idle = data.sessions().by_use().filter(|s| !self.sessions.contains_key(s));
+        let idle = data
+            .sessions()
+            .by_use()
+            .filter(|s| !self.sessions.contains_key(s));
         let busy = self.by_use.values().copied();
         for session in idle.chain(busy) {
             if count <= limits::SESSIONS_MAX && bytes <= limits::SESSIONS_BYTES_MAX {
@@ -177,7 +206,11 @@ impl Pending {
                 continue;
             }
             count -= 1;
-            bytes -= data.sessions().get(session).map_or(0, |s| s.size().1).min(bytes);
+            bytes -= data
+                .sessions()
+                .get(session)
+                .map_or(0, |s| s.size().1)
+                .min(bytes);
             gone.push(session);
         }
         gone
@@ -190,7 +223,10 @@ impl Pending {
             self.evicted.insert(*session);
             if let Some(gone) = self.sessions.get_mut(session)
                 && let Some(uuid) = gone.uuid
-                && self.opened.get(&uuid).is_some_and(|(open, _)| open == session)
+                && self
+                    .opened
+                    .get(&uuid)
+                    .is_some_and(|(open, _)| open == session)
             {
                 self.opened.remove(&uuid);
             }
@@ -204,13 +240,20 @@ impl Pending {
                 open.uuid = Some(uuid);
                 (session, None, 256)
             }
-            Effect::Write { session, request, hash, decision } => {
+            Effect::Write {
+                session,
+                request,
+                hash,
+                decision,
+            } => {
                 let (key, change, found) = match decision {
                     Decision::Set { key, value } | Decision::Swapped { key, value } => {
                         (Some(key), Change::Put(Bytes::copy_from_slice(value)), 0)
                     }
                     Decision::Deleted { key } => (Some(key), Change::Remove, 0),
-                    Decision::NotSwapped { found, .. } => (None, Change::None, found.map_or(0, <[u8]>::len)),
+                    Decision::NotSwapped { found, .. } => {
+                        (None, Change::None, found.map_or(0, <[u8]>::len))
+                    }
                     Decision::NothingToDelete => (None, Change::None, 0),
                 };
                 let cost = outcome_cost(found);
@@ -229,7 +272,12 @@ impl Pending {
         };
         self.use_session(session, seq);
         self.bytes += cost;
-        self.order.push_back(Touched { seq, key, session, cost });
+        self.order.push_back(Touched {
+            seq,
+            key,
+            session,
+            cost,
+        });
     }
 
     /// A write that changes nothing still comes before later reads of its connection.
@@ -238,8 +286,15 @@ impl Pending {
             && touched.key.is_none()
         {
             touched.key = Some(key.to_owned());
-            let write = PendingKey { seq: touched.seq, conn, change: Change::None };
-            self.keys.entry(key.to_owned()).or_default().push_back(write);
+            let write = PendingKey {
+                seq: touched.seq,
+                conn,
+                change: Change::None,
+            };
+            self.keys
+                .entry(key.to_owned())
+                .or_default()
+                .push_back(write);
         }
     }
 
@@ -274,7 +329,13 @@ impl Pending {
                 .map(|(id, (_, _, cost))| (*id, *cost));
             let known = applied.and_then(|applied| applied.lowest_above(pending.forgotten));
             let (lowest, cost) = match (waiting, known) {
-                (Some(a), Some(b)) => if a.0 <= b.0 { a } else { b },
+                (Some(a), Some(b)) => {
+                    if a.0 <= b.0 {
+                        a
+                    } else {
+                        b
+                    }
+                }
                 (Some(one), None) | (None, Some(one)) => one,
                 (None, None) => break,
             };
@@ -293,8 +354,13 @@ impl Pending {
 
     /// The oldest pending entry was applied: it is in [`Data`] now.
     pub fn applied(&mut self, entry: &Entry<'_>) {
-        let Some(touched) = self.order.pop_front() else { return };
-        assert_eq!(touched.seq, entry.seq, "entries are applied in the order they were ordered");
+        let Some(touched) = self.order.pop_front() else {
+            return;
+        };
+        assert_eq!(
+            touched.seq, entry.seq,
+            "entries are applied in the order they were ordered"
+        );
         for session in &entry.evict {
             self.evicted.remove(session);
         }
@@ -309,11 +375,17 @@ impl Pending {
             }
         }
         self.bytes -= touched.cost;
-        let Some(pending) = self.sessions.get_mut(&touched.session) else { return };
+        let Some(pending) = self.sessions.get_mut(&touched.session) else {
+            return;
+        };
         match entry.effect {
             Effect::Open { uuid, .. } => {
                 pending.opened = false;
-                if self.opened.get(&uuid).is_some_and(|(open, _)| *open == touched.session) {
+                if self
+                    .opened
+                    .get(&uuid)
+                    .is_some_and(|(open, _)| *open == touched.session)
+                {
                     self.opened.remove(&uuid);
                 }
             }

@@ -16,10 +16,10 @@ use super::upstream::{Learning, Upline};
 use crate::storage::State;
 use kvservice_shared::api::StorageKind;
 use kvservice_shared::chain::{
-    Boundaries, FromNode, Incarnation, Register, Report, Settings, ToNode, View,
+    Boundaries, FromNode, Incarnation, Refusal, Register, Report, Settings, ToNode, View,
 };
 use kvservice_shared::codec::Batch;
-use kvservice_shared::ids::{Epoch, Seq};
+use kvservice_shared::ids::{ClusterId, Epoch, Seq};
 use std::collections::BTreeSet;
 
 /// Heartbeats in one failure time-out.
@@ -28,6 +28,9 @@ const BEATS_PER_TIMEOUT: u64 = 8;
 const REPORT_MS_MIN: u64 = 20;
 /// One tick counts as at most this much observed time: a process that was paused suspects nobody for it.
 const TICK_MS_MAX: u64 = 50;
+
+/// A node whose address is said to be taken for longer ends.
+const REFUSED_MS_MAX: u64 = 10_000;
 
 /// What the process knows of itself.
 #[derive(Clone, Debug)]
@@ -90,6 +93,8 @@ pub struct Replica<S> {
     last_tick_ms: Option<u64>,
     last_beat_ms: u64,
     last_ask_ms: u64,
+    /// Since when the front-end refuses this node.
+    refused_ms: Option<u64>,
     report: bool,
     /// When the last report was made, and the durable and applied points in it.
     reported: (u64, (Seq, Seq)),
@@ -116,6 +121,7 @@ impl<S: State> Replica<S> {
             last_tick_ms: None,
             last_beat_ms: 0,
             last_ask_ms: 0,
+            refused_ms: None,
             report: false,
             reported: (0, (Seq::ZERO, Seq::ZERO)),
         }
@@ -123,7 +129,10 @@ impl<S: State> Replica<S> {
 
     /// The epoch of the view that this node acts in.
     pub fn epoch(&self) -> Epoch {
-        self.meta.view.as_ref().map_or(Epoch::NONE, |view| view.epoch)
+        self.meta
+            .view
+            .as_ref()
+            .map_or(Epoch::NONE, |view| view.epoch)
     }
 
     /// The view that this node acts in, or acted in last.
@@ -148,7 +157,12 @@ impl<S: State> Replica<S> {
 
     /// Durable, stable and applied point, and the hash of the state there.
     pub fn points(&self) -> (Seq, Seq, Seq, u64) {
-        (self.durable, self.stable, self.data.applied(), self.data.hash())
+        (
+            self.durable,
+            self.stable,
+            self.data.applied(),
+            self.data.hash(),
+        )
     }
 
     /// Keys, and bytes of keys and values.
@@ -168,7 +182,10 @@ impl<S: State> Replica<S> {
     }
 
     pub(super) fn settings(&self) -> Settings {
-        self.meta.view.as_ref().map_or_else(Settings::default, |view| view.settings)
+        self.meta
+            .view
+            .as_ref()
+            .map_or_else(Settings::default, |view| view.settings)
     }
 
     pub(super) fn timeout_ms(&self) -> u64 {
@@ -217,7 +234,11 @@ impl<S: State> Replica<S> {
             Event::PeerUp(peer) => self.on_peer_up(peer),
             Event::PeerDown(peer) => self.on_peer_down(peer),
             Event::FromSuccessor(peer, message) => self.on_upstream_message(peer, message),
-            Event::FromPredecessor { link, from, message } => {
+            Event::FromPredecessor {
+                link,
+                from,
+                message,
+            } => {
                 self.on_downstream_message(link, from, message);
             }
             Event::PredecessorDown(link) => self.on_predecessor_down(link),
@@ -277,36 +298,26 @@ impl<S: State> Replica<S> {
         let node = self.config.id.node;
         self.log.last() > Seq::ZERO
             || matches!(self.role, Role::Learner(_))
-            || self.meta.view.as_ref().is_some_and(|view| view.position_of_node(node).is_some())
+            || self
+                .meta
+                .view
+                .as_ref()
+                .is_some_and(|view| view.position_of_node(node).is_some())
     }
 
     /// The log's boundaries as others may rely on them: an unfinished snapshot counts for nothing.
     pub(super) fn boundaries(&self) -> Boundaries {
-        if self.data.is_rolling() { Boundaries::default() } else { self.log.boundaries() }
+        if self.data.is_rolling() {
+            Boundaries::default()
+        } else {
+            self.log.boundaries()
+        }
     }
 
     fn on_front_end(&mut self, message: ToNode) {
         match message {
-            ToNode::Welcome { cluster, .. } => match self.meta.cluster {
-                Some(mine) if mine == cluster => {}
-                None => {
-                    self.meta.cluster = Some(cluster);
-                    self.out.meta = Some(self.meta.clone());
-                }
-                // It waited to join a cluster that was given up since, and holds nothing of it.
-                Some(_) if !self.has_data() => {
-                    self.meta = Meta { cluster: Some(cluster), ..Meta::default() };
-                    self.out.meta = Some(self.meta.clone());
-                    self.role = Role::Idle;
-                    self.set_links();
-                }
-                Some(mine) => {
-                    self.fatal(format!("this node has data of cluster {mine}, the front-end is {cluster}'s"));
-                }
-            },
-            ToNode::Refused(refusal) => {
-                self.fatal(format!("the front-end refuses this node: {refusal:?}"));
-            }
+            ToNode::Welcome { cluster, .. } => self.on_welcome(cluster),
+            ToNode::Refused(refusal) => self.on_refused(&refusal),
             ToNode::Claim { term } => {
                 if term >= self.meta.term {
                     self.meta.term = term;
@@ -337,6 +348,43 @@ impl<S: State> Replica<S> {
         }
     }
 
+    fn on_welcome(&mut self, cluster: ClusterId) {
+        self.refused_ms = None;
+        match self.meta.cluster {
+            Some(mine) if mine == cluster => {}
+            None => {
+                self.meta.cluster = Some(cluster);
+                self.out.meta = Some(self.meta.clone());
+            }
+            // It waited to join a cluster that was given up since, and holds nothing of it.
+            Some(_) if !self.has_data() => {
+                self.meta = Meta {
+                    cluster: Some(cluster),
+                    ..Meta::default()
+                };
+                self.out.meta = Some(self.meta.clone());
+                self.role = Role::Idle;
+                self.set_links();
+            }
+            Some(mine) => {
+                self.fatal(format!(
+                    "this node has data of cluster {mine}, the front-end is {cluster}'s"
+                ));
+            }
+        }
+    }
+
+    /// The front-end closes the link now, and it is dialled again. A front-end that has not noticed yet that
+    /// this node's last process is gone thinks that the address is taken: that passes.
+    fn on_refused(&mut self, refusal: &Refusal) {
+        let since = *self.refused_ms.get_or_insert(self.clock_ms);
+        if !matches!(refusal, Refusal::AddressTaken { .. })
+            || self.clock_ms - since > REFUSED_MS_MAX
+        {
+            self.fatal(format!("the front-end refuses this node: {refusal:?}"));
+        }
+    }
+
     /// Whether a claim by a newer front-end rules this epoch out.
     pub(super) fn is_fenced(&self, epoch: Epoch) -> bool {
         epoch.term < self.meta.term
@@ -348,7 +396,10 @@ impl<S: State> Replica<S> {
             return;
         }
         if self.meta.cluster.is_some_and(|mine| mine != view.cluster) {
-            return self.fatal(format!("a view of cluster {} was sent to a node of another", view.cluster));
+            return self.fatal(format!(
+                "a view of cluster {} was sent to a node of another",
+                view.cluster
+            ));
         }
         let position = view.position(self.config.id);
         if view.epoch == self.epoch() {
@@ -359,7 +410,10 @@ impl<S: State> Replica<S> {
                 Role::Member(_) => self.repeat_reports(),
                 // A front-end that came back may not know of us.
                 _ if position.is_none() => {}
-                _ => self.fatal(format!("named a member of view {} after leaving it", view.epoch)),
+                _ => self.fatal(format!(
+                    "named a member of view {} after leaving it",
+                    view.epoch
+                )),
             }
             return;
         }
@@ -399,7 +453,8 @@ impl<S: State> Replica<S> {
     /// Says which links are wanted now; the others are closed.
     pub(super) fn set_links(&mut self) {
         let links = self.wanted_links();
-        self.up.retain(|peer| links.iter().any(|link| link.id == *peer));
+        self.up
+            .retain(|peer| links.iter().any(|link| link.id == *peer));
         self.out.links = Some(links);
     }
 
@@ -425,7 +480,11 @@ impl<S: State> Replica<S> {
         });
         let now = self.clock_ms;
         self.role = Role::Member(Box::new(Membership {
-            upline: if is_head { Upline::head() } else { Upline::unsettled(now) },
+            upline: if is_head {
+                Upline::head()
+            } else {
+                Upline::unsettled(now)
+            },
             successor: pointers.next.map(|member| {
                 let connected = self.up.contains(&member.id);
                 Successor::new(member, connected, now)
@@ -444,10 +503,20 @@ impl<S: State> Replica<S> {
 
     /// The peers that this node dials: `next`, `second`, and its learner.
     pub(super) fn wanted_links(&self) -> Vec<kvservice_shared::chain::Member> {
-        let (Some(member), Some(view)) = (self.member(), &self.meta.view) else { return Vec::new() };
+        let (Some(member), Some(view)) = (self.member(), &self.meta.view) else {
+            return Vec::new();
+        };
         let pointers = view.pointers(self.config.id);
-        let learner = member.teaching.as_ref().map(|teaching| teaching.member().clone());
-        pointers.next.into_iter().chain(pointers.second).chain(learner).collect()
+        let learner = member
+            .teaching
+            .as_ref()
+            .map(|teaching| teaching.member().clone());
+        pointers
+            .next
+            .into_iter()
+            .chain(pointers.second)
+            .chain(learner)
+            .collect()
     }
 
     fn on_durable(&mut self, seq: Seq) {
@@ -467,7 +536,9 @@ impl<S: State> Replica<S> {
 
     /// Recomputes the stable point; a head commits, others report upwards with the flush.
     pub(super) fn recompute_stable(&mut self) {
-        let Role::Member(member) = &self.role else { return };
+        let Role::Member(member) = &self.role else {
+            return;
+        };
         if !member.upline.is_settled() {
             return;
         }
@@ -550,7 +621,9 @@ impl<S: State> Replica<S> {
     }
 
     fn tick(&mut self, now_ms: u64) {
-        let passed = self.last_tick_ms.map_or(0, |last| now_ms.saturating_sub(last));
+        let passed = self
+            .last_tick_ms
+            .map_or(0, |last| now_ms.saturating_sub(last));
         self.last_tick_ms = Some(now_ms);
         self.clock_ms += passed.min(TICK_MS_MAX);
         self.check_silence();
@@ -583,11 +656,14 @@ impl<S: State> Replica<S> {
 
     fn make_report(&self) -> Report {
         let settled = self.member().is_some_and(|member| {
-            member.upline.is_settled()
-                && member.successor.as_ref().is_none_or(Successor::is_linked)
+            member.upline.is_settled() && member.successor.as_ref().is_none_or(Successor::is_linked)
         });
         Report {
-            epoch: if self.is_member() { self.epoch() } else { Epoch::NONE },
+            epoch: if self.is_member() {
+                self.epoch()
+            } else {
+                Epoch::NONE
+            },
             settled,
             durable: self.durable,
             stable: self.stable,

@@ -24,7 +24,9 @@ pub fn outcome_cost(found_len: usize) -> usize {
 
 fn record_cost(record: &OutcomeRecord) -> usize {
     outcome_cost(match &record.outcome {
-        StoredOutcome::NotSwapped { found: Some(value), .. } => value.0.len(),
+        StoredOutcome::NotSwapped {
+            found: Some(value), ..
+        } => value.0.len(),
         _ => 0,
     })
 }
@@ -46,7 +48,10 @@ impl Session {
     /// What came of a write, if it is remembered.
     #[must_use]
     pub fn outcome(&self, request: RequestId) -> Option<&OutcomeRecord> {
-        let at = self.outcomes.binary_search_by_key(&request, |(id, _)| *id).ok()?;
+        let at = self
+            .outcomes
+            .binary_search_by_key(&request, |(id, _)| *id)
+            .ok()?;
         Some(&self.outcomes[at].1)
     }
 
@@ -66,7 +71,9 @@ impl Session {
     #[must_use]
     pub fn lowest_above(&self, id: u64) -> Option<(RequestId, usize)> {
         let at = self.outcomes.partition_point(|(known, _)| known.0 <= id);
-        self.outcomes.get(at).map(|(known, record)| (*known, record_cost(record)))
+        self.outcomes
+            .get(at)
+            .map(|(known, record)| (*known, record_cost(record)))
     }
 
     /// The answer to a `hello` that names this session.
@@ -84,12 +91,19 @@ impl Session {
 #[must_use]
 pub fn answer(record: &OutcomeRecord) -> AnswerBody {
     match &record.outcome {
-        StoredOutcome::Set => AnswerBody::Set { revision: record.seq },
-        StoredOutcome::Swapped => AnswerBody::Swapped { revision: record.seq },
-        StoredOutcome::NotSwapped { found, revision } => {
-            AnswerBody::NotSwapped { found: found.clone(), revision: *revision }
-        }
-        StoredOutcome::Deleted => AnswerBody::Deleted { revision: Some(record.seq) },
+        StoredOutcome::Set => AnswerBody::Set {
+            revision: record.seq,
+        },
+        StoredOutcome::Swapped => AnswerBody::Swapped {
+            revision: record.seq,
+        },
+        StoredOutcome::NotSwapped { found, revision } => AnswerBody::NotSwapped {
+            found: found.clone(),
+            revision: *revision,
+        },
+        StoredOutcome::Deleted => AnswerBody::Deleted {
+            revision: Some(record.seq),
+        },
         StoredOutcome::NothingToDelete => AnswerBody::Deleted { revision: None },
     }
 }
@@ -174,8 +188,15 @@ impl Sessions {
 
     /// Records what came of a write. `false`: the session is not open. A write that a snapshot
     /// brought already, or that is forgotten, changes nothing.
-    pub fn record(&mut self, session: SessionSeq, request: RequestId, record: OutcomeRecord) -> bool {
-        let Some(open) = self.by_seq.get_mut(&session) else { return false };
+    pub fn record(
+        &mut self,
+        session: SessionSeq,
+        request: RequestId,
+        record: OutcomeRecord,
+    ) -> bool {
+        let Some(open) = self.by_seq.get_mut(&session) else {
+            return false;
+        };
         if request.0 <= open.forgotten {
             return true;
         }
@@ -194,14 +215,18 @@ impl Sessions {
             self.by_use.insert((open.last_used, session));
         }
         let cost = record_cost(&record);
-        self.hash = self.hash.wrapping_add(outcome_hash(session, request, &record));
+        self.hash = self
+            .hash
+            .wrapping_add(outcome_hash(session, request, &record));
         open.outcomes.insert(at, (request, record));
         open.bytes += cost;
         self.bytes += cost;
         while open.outcomes.len() > limits::SESSION_OUTCOMES_MAX
             || open.bytes > limits::SESSION_OUTCOME_BYTES_MAX
         {
-            let Some((id, old)) = open.outcomes.pop_front() else { break };
+            let Some((id, old)) = open.outcomes.pop_front() else {
+                break;
+            };
             open.forgotten = id.0;
             let cost = record_cost(&old);
             open.bytes -= cost;
@@ -238,17 +263,29 @@ impl Sessions {
     /// The names of sessions evicted lately, for a snapshot.
     #[must_use]
     pub fn evicted(&self) -> Vec<(Seq, u32, SessionUuid)> {
-        self.evicted.iter().map(|(&(seq, place), &uuid)| (seq, place, uuid)).collect()
+        self.evicted
+            .iter()
+            .map(|(&(seq, place), &uuid)| (seq, place, uuid))
+            .collect()
     }
 
     /// Takes in a page of a snapshot: what else was opened in its range goes.
-    pub fn replace(&mut self, after: SessionSeq, through: Option<SessionSeq>, page: Vec<SessionRecord>) {
+    pub fn replace(
+        &mut self,
+        after: SessionSeq,
+        through: Option<SessionSeq>,
+        page: Vec<SessionRecord>,
+    ) {
         use std::ops::Bound::{Excluded, Included, Unbounded};
         if through.is_some_and(|through| through <= after) {
             return;
         }
         let range = (Excluded(after), through.map_or(Unbounded, Included));
-        let gone: Vec<SessionSeq> = self.by_seq.range(range).map(|(session, _)| *session).collect();
+        let gone: Vec<SessionSeq> = self
+            .by_seq
+            .range(range)
+            .map(|(session, _)| *session)
+            .collect();
         for session in gone {
             self.remove(session);
         }
@@ -275,18 +312,39 @@ impl Sessions {
     }
 
     fn insert(&mut self, record: SessionRecord) {
-        let SessionRecord { session, uuid, token, reopened, last_used, forgotten, outcomes } = record;
+        let SessionRecord {
+            session,
+            uuid,
+            token,
+            reopened,
+            last_used,
+            forgotten,
+            outcomes,
+        } = record;
         self.remove(session);
-        let bytes = outcomes.iter().map(|(_, outcome)| record_cost(outcome)).sum::<usize>();
+        let bytes = outcomes
+            .iter()
+            .map(|(_, outcome)| record_cost(outcome))
+            .sum::<usize>();
         self.bytes += SESSION_COST + bytes;
         self.hash = self.hash.wrapping_add(session_hash(session, uuid));
         for (request, outcome) in &outcomes {
-            self.hash = self.hash.wrapping_add(outcome_hash(session, *request, outcome));
+            self.hash = self
+                .hash
+                .wrapping_add(outcome_hash(session, *request, outcome));
         }
         self.by_use.insert((last_used, session));
         self.by_uuid.insert(uuid, session);
         let outcomes = outcomes.into();
-        let open = Session { uuid, token, reopened, last_used, forgotten, outcomes, bytes };
+        let open = Session {
+            uuid,
+            token,
+            reopened,
+            last_used,
+            forgotten,
+            outcomes,
+            bytes,
+        };
         self.by_seq.insert(session, open);
     }
 
@@ -295,7 +353,9 @@ impl Sessions {
         self.bytes -= SESSION_COST + open.bytes;
         self.hash = self.hash.wrapping_sub(session_hash(session, open.uuid));
         for (request, record) in &open.outcomes {
-            self.hash = self.hash.wrapping_sub(outcome_hash(session, *request, record));
+            self.hash = self
+                .hash
+                .wrapping_sub(outcome_hash(session, *request, record));
         }
         self.by_use.remove(&(open.last_used, session));
         if self.by_uuid.get(&open.uuid) == Some(&session) {

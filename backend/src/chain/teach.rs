@@ -94,12 +94,20 @@ impl Teaching {
 
     /// What the tail may call stable, given its own durable point.
     pub(super) fn holds_stable_at(&self, durable: Seq) -> Seq {
-        if self.joint { durable.min(self.durable) } else { durable }
+        if self.joint {
+            durable.min(self.durable)
+        } else {
+            durable
+        }
     }
 
     /// The log after this entry is still needed for the learner.
     pub(super) fn needs_after(&self, otherwise: Seq) -> Seq {
-        if self.stage == Stage::Linked { self.sent } else { otherwise }
+        if self.stage == Stage::Linked {
+            self.sent
+        } else {
+            otherwise
+        }
     }
 }
 
@@ -114,8 +122,12 @@ impl<S: State> Replica<S> {
     /// The front-end assigns a learner.
     pub(super) fn teach(&mut self, learner: Member) {
         let now = self.clock_ms;
-        let is_member = self.view().is_some_and(|view| view.position(learner.id).is_some());
-        let Role::Member(member) = &mut self.role else { return };
+        let is_member = self
+            .view()
+            .is_some_and(|view| view.position(learner.id).is_some());
+        let Role::Member(member) = &mut self.role else {
+            return;
+        };
         if member.successor.is_some() || is_member || learner.id == self.config.id {
             return;
         }
@@ -133,7 +145,9 @@ impl<S: State> Replica<S> {
 
     pub(super) fn learner_up(&mut self, peer: Incarnation) {
         let now = self.clock_ms;
-        let Some(teaching) = self.teaching_mut(peer) else { return };
+        let Some(teaching) = self.teaching_mut(peer) else {
+            return;
+        };
         teaching.connected = true;
         teaching.heard_ms = now;
         teaching.stage = Stage::Apart;
@@ -141,19 +155,33 @@ impl<S: State> Replica<S> {
 
     /// The handshake with a learner starts once the tail itself is settled.
     fn start_teaching(&mut self) {
-        let Some(view) = self.meta.view.clone() else { return };
-        let Role::Member(member) = &mut self.role else { return };
+        let Some(view) = self.meta.view.clone() else {
+            return;
+        };
+        let Role::Member(member) = &mut self.role else {
+            return;
+        };
         let settled = member.upline.is_settled();
-        let Some(teaching) = &mut member.teaching else { return };
+        let Some(teaching) = &mut member.teaching else {
+            return;
+        };
         if settled && teaching.connected && !teaching.lost && teaching.stage == Stage::Apart {
             teaching.stage = Stage::Asked;
             let to = teaching.member.id;
-            self.send(Message::Down(to, Downstream::Link { view, learner: true }));
+            self.send(Message::Down(
+                to,
+                Downstream::Link {
+                    view,
+                    learner: true,
+                },
+            ));
         }
     }
 
     pub(super) fn learner_down(&mut self, peer: Incarnation) {
-        let Some(teaching) = self.teaching_mut(peer) else { return };
+        let Some(teaching) = self.teaching_mut(peer) else {
+            return;
+        };
         teaching.connected = false;
         teaching.stage = Stage::Apart;
         self.lose_learner();
@@ -162,8 +190,12 @@ impl<S: State> Replica<S> {
     /// Gives the learner up. One that was offered may be a member by now: the tail waits for a view.
     fn lose_learner(&mut self) {
         let epoch = self.epoch();
-        let Role::Member(member) = &mut self.role else { return };
-        let Some(teaching) = &mut member.teaching else { return };
+        let Role::Member(member) = &mut self.role else {
+            return;
+        };
+        let Some(teaching) = &mut member.teaching else {
+            return;
+        };
         let (id, offered) = (teaching.member.id, teaching.offered);
         teaching.lost = true;
         if !offered {
@@ -177,7 +209,9 @@ impl<S: State> Replica<S> {
 
     pub(super) fn repeat_learner_reports(&mut self) {
         let epoch = self.epoch();
-        let Some(teaching) = self.member().and_then(|m| m.teaching.as_ref()) else { return };
+        let Some(teaching) = self.member().and_then(|m| m.teaching.as_ref()) else {
+            return;
+        };
         let (id, lost, offered) = (teaching.member.id, teaching.lost, teaching.offered);
         if offered && lost {
             self.tell_front_end(FromNode::Down { epoch, id, offered });
@@ -188,7 +222,9 @@ impl<S: State> Replica<S> {
 
     pub(super) fn on_learner_message(&mut self, peer: Incarnation, message: Upstream) {
         let (now, epoch) = (self.clock_ms, self.epoch());
-        let Some(teaching) = self.teaching_mut(peer) else { return };
+        let Some(teaching) = self.teaching_mut(peer) else {
+            return;
+        };
         teaching.heard_ms = now;
         match message {
             Upstream::Have { epoch: of, log } if of == epoch => self.on_learner_have(&log),
@@ -198,7 +234,11 @@ impl<S: State> Replica<S> {
                     teaching.progress_ms = now;
                 }
             }
-            Upstream::Stable { epoch: of, stable, complete } if of == epoch => {
+            Upstream::Stable {
+                epoch: of,
+                stable,
+                complete,
+            } if of == epoch => {
                 if teaching.stage != Stage::Linked {
                     return;
                 }
@@ -225,8 +265,12 @@ impl<S: State> Replica<S> {
         let (at, total_bytes) = (self.data.applied(), self.data.bytes());
         let at_epoch = self.log.epoch_at(at);
         let epoch = self.epoch();
-        let Role::Member(member) = &mut self.role else { return };
-        let Some(teaching) = &mut member.teaching else { return };
+        let Role::Member(member) = &mut self.role else {
+            return;
+        };
+        let Some(teaching) = &mut member.teaching else {
+            return;
+        };
         if teaching.stage != Stage::Asked {
             return;
         }
@@ -250,7 +294,11 @@ impl<S: State> Replica<S> {
                     received_bytes: 0,
                     total_bytes,
                 });
-                let part = SnapshotPart::Begin { at, at_epoch, total_bytes };
+                let part = SnapshotPart::Begin {
+                    at,
+                    at_epoch,
+                    total_bytes,
+                };
                 self.send(Message::Down(to, Downstream::Snapshot { epoch, part }));
                 self.send_batches(to, Some(at), Vec::new());
             }
@@ -267,13 +315,19 @@ impl<S: State> Replica<S> {
 
     fn pump_snapshot(&mut self) {
         let epoch = self.epoch();
-        let Role::Member(member) = &mut self.role else { return };
-        let Some(teaching) = &mut member.teaching else { return };
+        let Role::Member(member) = &mut self.role else {
+            return;
+        };
+        let Some(teaching) = &mut member.teaching else {
+            return;
+        };
         if teaching.stage != Stage::Linked {
             return;
         }
         let to = teaching.member.id;
-        let Some(snapshot) = &mut teaching.snapshot else { return };
+        let Some(snapshot) = &mut teaching.snapshot else {
+            return;
+        };
         while !snapshot.ended {
             // The sessions' last part, the names and the end are read at one point and go together: a session
             // opened after them must find the names complete.
@@ -291,8 +345,12 @@ impl<S: State> Replica<S> {
     }
 
     fn pump_log(&mut self) {
-        let Role::Member(member) = &mut self.role else { return };
-        let Some(teaching) = &mut member.teaching else { return };
+        let Role::Member(member) = &mut self.role else {
+            return;
+        };
+        let Some(teaching) = &mut member.teaching else {
+            return;
+        };
         if teaching.stage != Stage::Linked || teaching.sent >= self.log.last() {
             return;
         }
@@ -302,7 +360,9 @@ impl<S: State> Replica<S> {
                 break;
             }
             teaching.in_flight_bytes += batch.bytes().len();
-            teaching.in_flight.push_back((batch.last(), batch.bytes().len()));
+            teaching
+                .in_flight
+                .push_back((batch.last(), batch.bytes().len()));
             teaching.sent = batch.last();
             batches.push(batch.clone());
         }
@@ -317,9 +377,13 @@ impl<S: State> Replica<S> {
 
     fn offer(&mut self) {
         let (epoch, stable, last) = (self.epoch(), self.stable, self.log.last());
-        let Role::Member(member) = &mut self.role else { return };
+        let Role::Member(member) = &mut self.role else {
+            return;
+        };
         let settled = member.upline.is_settled();
-        let Some(teaching) = &mut member.teaching else { return };
+        let Some(teaching) = &mut member.teaching else {
+            return;
+        };
         if !settled || teaching.stage != Stage::Linked || !teaching.complete || teaching.lost {
             return;
         }
@@ -338,7 +402,9 @@ impl<S: State> Replica<S> {
 
     pub(super) fn check_learner_silence(&mut self) {
         let (now, timeout) = (self.clock_ms, self.timeout_ms());
-        let Some(teaching) = self.member().and_then(|m| m.teaching.as_ref()) else { return };
+        let Some(teaching) = self.member().and_then(|m| m.teaching.as_ref()) else {
+            return;
+        };
         if teaching.lost {
             return;
         }

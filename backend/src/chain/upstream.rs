@@ -22,11 +22,19 @@ pub(super) struct Upline {
 impl Upline {
     /// A head's: the front-end is its predecessor, there is nothing to settle.
     pub(super) fn head() -> Upline {
-        Upline { link: None, settled: true, heard_ms: 0 }
+        Upline {
+            link: None,
+            settled: true,
+            heard_ms: 0,
+        }
     }
 
     pub(super) fn unsettled(now_ms: u64) -> Upline {
-        Upline { link: None, settled: false, heard_ms: now_ms }
+        Upline {
+            link: None,
+            settled: false,
+            heard_ms: now_ms,
+        }
     }
 
     pub(super) fn is_settled(&self) -> bool {
@@ -49,10 +57,20 @@ pub(super) struct Learning {
 }
 
 impl<S: State> Replica<S> {
-    pub(super) fn on_downstream_message(&mut self, link: LinkId, from: Incarnation, message: Downstream) {
+    pub(super) fn on_downstream_message(
+        &mut self,
+        link: LinkId,
+        from: Incarnation,
+        message: Downstream,
+    ) {
         match message {
             Downstream::Link { view, learner } => self.on_link(link, from, view, learner),
-            Downstream::Append { epoch, settle, committed, batches } => {
+            Downstream::Append {
+                epoch,
+                settle,
+                committed,
+                batches,
+            } => {
                 if self.hears(link, epoch) {
                     self.on_append(settle, committed, batches);
                 }
@@ -182,7 +200,10 @@ impl<S: State> Replica<S> {
     /// The predecessor found where the logs agree: everything after it goes, the rest follows.
     fn settle(&mut self, common: Seq) -> bool {
         if common > self.log.last() {
-            self.fatal(format!("settled at {common}, past the log's end {}", self.log.last()));
+            self.fatal(format!(
+                "settled at {common}, past the log's end {}",
+                self.log.last()
+            ));
             return false;
         }
         if !self.cut(common) {
@@ -208,7 +229,9 @@ impl<S: State> Replica<S> {
     fn learn_committed(&mut self, committed: Seq) {
         self.commit(committed);
         if let Role::Learner(learning) = &mut self.role
-            && learning.complete_at.is_some_and(|at| self.data.applied() >= at)
+            && learning
+                .complete_at
+                .is_some_and(|at| self.data.applied() >= at)
         {
             learning.complete_at = None;
             self.data.end_snapshot();
@@ -226,17 +249,29 @@ impl<S: State> Replica<S> {
         let bytes = part_bytes(&part);
         match part {
             SnapshotPart::Begin { at, at_epoch, .. } => {
-                let base = Run { epoch: at_epoch, last: at };
+                let base = Run {
+                    epoch: at_epoch,
+                    last: at,
+                };
                 self.log = Log::after(base);
                 self.out.journal.push(JournalOp::Reset { base });
                 self.data.begin_snapshot(at);
                 self.durable = at;
                 self.stable = Seq::ZERO;
             }
-            SnapshotPart::Keys { after, through, entries } => {
-                self.data.replace_keys(after.as_deref(), through.as_deref(), &entries);
+            SnapshotPart::Keys {
+                after,
+                through,
+                entries,
+            } => {
+                self.data
+                    .replace_keys(after.as_deref(), through.as_deref(), &entries);
             }
-            SnapshotPart::Sessions { after, through, sessions } => {
+            SnapshotPart::Sessions {
+                after,
+                through,
+                sessions,
+            } => {
                 self.data.sessions_mut().replace(after, through, sessions);
             }
             SnapshotPart::Evicted { names } => {
@@ -252,7 +287,11 @@ impl<S: State> Replica<S> {
             }
         }
         if let Role::Learner(learning) = &mut self.role {
-            learning.received_bytes = if begins { 0 } else { learning.received_bytes + bytes };
+            learning.received_bytes = if begins {
+                0
+            } else {
+                learning.received_bytes + bytes
+            };
         }
     }
 
@@ -268,7 +307,11 @@ impl<S: State> Replica<S> {
                     && self.report_stable
                 {
                     self.report_stable = false;
-                    let message = Upstream::Stable { epoch, stable, complete };
+                    let message = Upstream::Stable {
+                        epoch,
+                        stable,
+                        complete,
+                    };
                     self.send(Message::Up(link, message));
                 }
             }
@@ -277,11 +320,18 @@ impl<S: State> Replica<S> {
                 let mut messages = Vec::new();
                 if learning.received_bytes != learning.said_bytes {
                     learning.said_bytes = learning.received_bytes;
-                    messages.push(Upstream::Received { epoch, bytes: learning.received_bytes });
+                    messages.push(Upstream::Received {
+                        epoch,
+                        bytes: learning.received_bytes,
+                    });
                 }
                 if learning.settled && learning.said != Some((durable, complete)) {
                     learning.said = Some((durable, complete));
-                    messages.push(Upstream::Stable { epoch, stable: durable, complete });
+                    messages.push(Upstream::Stable {
+                        epoch,
+                        stable: durable,
+                        complete,
+                    });
                 }
                 for message in messages {
                     self.send(Message::Up(link, message));
@@ -342,12 +392,14 @@ impl<S: State> Replica<S> {
 pub(super) fn part_bytes(part: &SnapshotPart) -> u64 {
     let bytes = match part {
         SnapshotPart::Begin { .. } | SnapshotPart::End { .. } => 0,
-        SnapshotPart::Keys { entries, .. } => {
-            entries.iter().map(|(key, value, _)| key.len() + value.0.len() + 16).sum()
-        }
-        SnapshotPart::Sessions { sessions, .. } => {
-            sessions.iter().map(|session| 64 + 64 * session.outcomes.len()).sum()
-        }
+        SnapshotPart::Keys { entries, .. } => entries
+            .iter()
+            .map(|(key, value, _)| key.len() + value.0.len() + 16)
+            .sum(),
+        SnapshotPart::Sessions { sessions, .. } => sessions
+            .iter()
+            .map(|session| 64 + 64 * session.outcomes.len())
+            .sum(),
         SnapshotPart::Evicted { names } => 28 * names.len(),
     };
     bytes as u64 + 64

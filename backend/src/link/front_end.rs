@@ -67,12 +67,27 @@ impl FrontEndSender {
 pub async fn keep_front_end(front_end: FrontEnd, inputs: mpsc::Sender<Input>) {
     match front_end {
         FrontEnd::At(address) => dial_for_ever(&address, inputs).await,
-        FrontEnd::Here { mut from, to, answers } => {
+        FrontEnd::Here {
+            mut from,
+            to,
+            answers,
+        } => {
             let sender = FrontEndSender::Here(to, answers.clone());
-            if inputs.send(Input::FrontEndUp { generation: 1, sender }).await.is_err() {
+            if inputs
+                .send(Input::FrontEndUp {
+                    generation: 1,
+                    sender,
+                })
+                .await
+                .is_err()
+            {
                 return;
             }
-            let mut receive = FromFrontEnd { generation: 1, answers, inputs: inputs.clone() };
+            let mut receive = FromFrontEnd {
+                generation: 1,
+                answers,
+                inputs: inputs.clone(),
+            };
             while let Some(message) = from.recv().await {
                 if !receive.receive(message).await {
                     return;
@@ -94,12 +109,24 @@ async fn dial_for_ever(address: &str, inputs: mpsc::Sender<Input>) {
                 let (sender, link) = link();
                 let answers = sender.queue().clone();
                 let sender = FrontEndSender::Link(sender);
-                if inputs.send(Input::FrontEndUp { generation, sender }).await.is_err() {
+                if inputs
+                    .send(Input::FrontEndUp { generation, sender })
+                    .await
+                    .is_err()
+                {
                     return;
                 }
-                let receive = FromFrontEnd { generation, answers, inputs: inputs.clone() };
+                let receive = FromFrontEnd {
+                    generation,
+                    answers,
+                    inputs: inputs.clone(),
+                };
                 let error = pump(socket, link, receive, Some(SILENCE_MAX)).await;
-                if inputs.send(Input::FrontEndDown { generation }).await.is_err() {
+                if inputs
+                    .send(Input::FrontEndDown { generation })
+                    .await
+                    .is_err()
+                {
                     return;
                 }
                 error
@@ -127,7 +154,15 @@ impl Receive<ToNode> for FromFrontEnd {
     async fn receive(&mut self, message: ToNode) -> bool {
         let requests = matches!(message, ToNode::Requests { .. });
         let generation = self.generation;
-        if self.inputs.send(Input::FromFrontEnd { generation, message }).await.is_err() {
+        if self
+            .inputs
+            .send(Input::FromFrontEnd {
+                generation,
+                message,
+            })
+            .await
+            .is_err()
+        {
             return false;
         }
         if requests {
@@ -137,4 +172,3 @@ impl Receive<ToNode> for FromFrontEnd {
         true
     }
 }
-

@@ -172,8 +172,19 @@ pub fn link() -> (LinkSender, LinkPump) {
     let (frames_tx, frames) = mpsc::unbounded_channel();
     let (close, closed) = oneshot::channel();
     let queue = Queue::default();
-    let sender = LinkSender { frames: frames_tx, queue: queue.clone(), close: Some(close) };
-    (sender, LinkPump { frames, queue, closed })
+    let sender = LinkSender {
+        frames: frames_tx,
+        queue: queue.clone(),
+        close: Some(close),
+    };
+    (
+        sender,
+        LinkPump {
+            frames,
+            queue,
+            closed,
+        },
+    )
 }
 
 /// Takes the messages of one link.
@@ -224,9 +235,9 @@ where
         loop {
             let next = next_message(&mut stream);
             let next = match silence {
-                Some(silence) => {
-                    tokio::time::timeout(silence, next).await.unwrap_or(Err(LinkError::Silent))
-                }
+                Some(silence) => tokio::time::timeout(silence, next)
+                    .await
+                    .unwrap_or(Err(LinkError::Silent)),
                 None => next.await,
             };
             match next {
@@ -271,22 +282,28 @@ where
 /// Where it cannot be reached in [`HANDSHAKE_TIMEOUT`], or is no WebSocket server.
 pub async fn dial(address: &str, path: &str) -> Result<WebSocketStream<TcpStream>, LinkError> {
     let connect = async {
-        let stream = TcpStream::connect(address).await.map_err(|e| WsError::Io(e))?;
+        let stream = TcpStream::connect(address)
+            .await
+            .map_err(|e| WsError::Io(e))?;
         stream.set_nodelay(true).map_err(WsError::Io)?;
         let url = format!("ws://{address}{path}");
         let config = Some(websocket_config());
-        let (socket, _) =
-            tokio_tungstenite::client_async_with_config(url, stream, config).await?;
+        let (socket, _) = tokio_tungstenite::client_async_with_config(url, stream, config).await?;
         Ok(socket)
     };
-    tokio::time::timeout(HANDSHAKE_TIMEOUT, connect).await.map_err(|_| LinkError::Handshake)?
+    tokio::time::timeout(HANDSHAKE_TIMEOUT, connect)
+        .await
+        .map_err(|_| LinkError::Handshake)?
 }
 
 /// Takes a peer that dialled, on this path only.
 ///
 /// # Errors
 /// Where it does not finish its handshake in time, or asks for another path.
-pub async fn accept(stream: TcpStream, path: &str) -> Result<WebSocketStream<TcpStream>, LinkError> {
+pub async fn accept(
+    stream: TcpStream,
+    path: &str,
+) -> Result<WebSocketStream<TcpStream>, LinkError> {
     use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
     let _ = stream.set_nodelay(true);
     #[expect(clippy::result_large_err, reason = "the signature is tungstenite's")]
@@ -294,7 +311,8 @@ pub async fn accept(stream: TcpStream, path: &str) -> Result<WebSocketStream<Tcp
         if request.uri().path() == path {
             return Ok(response);
         }
-        let text = format!("this port is for chain nodes only ({path}); clients use the client port\n");
+        let text =
+            format!("this port is for chain nodes only ({path}); clients use the client port\n");
         let mut refusal = ErrorResponse::new(Some(text));
         *refusal.status_mut() = tokio_tungstenite::tungstenite::http::StatusCode::NOT_FOUND;
         Err(refusal)
@@ -323,7 +341,10 @@ pub async fn close_with_reason(socket: &mut WebSocketStream<TcpStream>, reason: 
     while !reason.is_char_boundary(end) {
         end -= 1;
     }
-    let frame = CloseFrame { code: CloseCode::Policy, reason: reason[..end].into() };
+    let frame = CloseFrame {
+        code: CloseCode::Policy,
+        reason: reason[..end].into(),
+    };
     let close = async {
         socket.close(Some(frame)).await?;
         // The other end closes in turn; what it still sends does not matter.

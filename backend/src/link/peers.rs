@@ -52,7 +52,12 @@ pub fn keep_link(
             _ = stopped => {}
         }
     });
-    Dialler { peer, sender: None, generation: 0, _stop: stop }
+    Dialler {
+        peer,
+        sender: None,
+        generation: 0,
+        _stop: stop,
+    }
 }
 
 async fn dial_for_ever(peer: Member, me: watch::Receiver<Identity>, inputs: mpsc::Sender<Input>) {
@@ -63,17 +68,32 @@ async fn dial_for_ever(peer: Member, me: watch::Receiver<Identity>, inputs: mpsc
             Ok(socket) => {
                 wait = RETRY_MIN;
                 let (sender, link) = link();
-                let up = Input::PeerUp { peer: peer.id, generation, sender };
+                let up = Input::PeerUp {
+                    peer: peer.id,
+                    generation,
+                    sender,
+                };
                 if inputs.send(up).await.is_err() {
                     return;
                 }
-                let receive = FromSuccessor { peer: peer.id, generation, inputs: inputs.clone() };
+                let receive = FromSuccessor {
+                    peer: peer.id,
+                    generation,
+                    inputs: inputs.clone(),
+                };
                 pump(socket, link, receive, None).await
             }
             Err(error) => error,
         };
         tracing::debug!(peer = peer.name, address = peer.address, %error, "link is down");
-        if inputs.send(Input::PeerDown { peer: peer.id, generation }).await.is_err() {
+        if inputs
+            .send(Input::PeerDown {
+                peer: peer.id,
+                generation,
+            })
+            .await
+            .is_err()
+        {
             return;
         }
         tokio::time::sleep(wait).await;
@@ -89,7 +109,15 @@ async fn greet(
         return Err(LinkError::Refused("this node has no cluster yet".into()));
     };
     let mut socket = dial(&peer.address, PEER_PATH).await?;
-    send_first(&mut socket, &LinkHello { cluster, from: me.id, to: peer.id }).await?;
+    send_first(
+        &mut socket,
+        &LinkHello {
+            cluster,
+            from: me.id,
+            to: peer.id,
+        },
+    )
+    .await?;
     match receive_first(&mut socket).await? {
         LinkReply::Accepted => Ok(socket),
         LinkReply::Refused { reason } => Err(LinkError::Refused(reason)),
@@ -105,7 +133,14 @@ struct FromSuccessor {
 impl Receive<Upstream> for FromSuccessor {
     async fn receive(&mut self, message: Upstream) -> bool {
         let (peer, generation) = (self.peer, self.generation);
-        self.inputs.send(Input::FromSuccessor { peer, generation, message }).await.is_ok()
+        self.inputs
+            .send(Input::FromSuccessor {
+                peer,
+                generation,
+                message,
+            })
+            .await
+            .is_ok()
     }
 }
 
@@ -118,7 +153,9 @@ pub async fn accept_peers(
     let places = Arc::new(Semaphore::new(INBOUND_MAX));
     let mut next_link = 1;
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+            return;
+        };
         let stream = tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => stream,
@@ -135,7 +172,10 @@ pub async fn accept_peers(
         next_link += 1;
         let (me, inputs) = (me.clone(), inputs.clone());
         tokio::spawn(async move {
-            let from = stream.peer_addr().map(|a| a.to_string()).unwrap_or_default();
+            let from = stream
+                .peer_addr()
+                .map(|a| a.to_string())
+                .unwrap_or_default();
             if let Err(error) = serve_peer(id, stream, me, inputs).await {
                 tracing::debug!(from, %error, "inbound link ended");
             }
@@ -171,7 +211,13 @@ async fn serve_peer(
         }
     };
     if let Some(reason) = reason {
-        send_first(&mut socket, &LinkReply::Refused { reason: reason.clone() }).await?;
+        send_first(
+            &mut socket,
+            &LinkReply::Refused {
+                reason: reason.clone(),
+            },
+        )
+        .await?;
         return Err(LinkError::Refused(reason));
     }
     send_first(&mut socket, &LinkReply::Accepted).await?;
@@ -180,7 +226,11 @@ async fn serve_peer(
     if inputs.send(up).await.is_err() {
         return Ok(());
     }
-    let receive = FromPredecessor { link: id, from: hello.from, inputs: inputs.clone() };
+    let receive = FromPredecessor {
+        link: id,
+        from: hello.from,
+        inputs: inputs.clone(),
+    };
     let error = pump(socket, link, receive, None).await;
     let _ = inputs.send(Input::InboundDown { link: id }).await;
     Err(error)
@@ -195,6 +245,13 @@ struct FromPredecessor {
 impl Receive<Downstream> for FromPredecessor {
     async fn receive(&mut self, message: Downstream) -> bool {
         let (link, from) = (self.link, self.from);
-        self.inputs.send(Input::FromPredecessor { link, from, message }).await.is_ok()
+        self.inputs
+            .send(Input::FromPredecessor {
+                link,
+                from,
+                message,
+            })
+            .await
+            .is_ok()
     }
 }

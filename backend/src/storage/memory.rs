@@ -23,7 +23,10 @@ fn size(key: &str, value: &[u8]) -> u64 {
 impl State for MemoryState {
     fn get(&self, key: &str) -> Option<Record> {
         let (value, revision) = self.map.get(key)?;
-        Some(Record { value: Bytes::copy_from_slice(value), revision: *revision })
+        Some(Record {
+            value: Bytes::copy_from_slice(value),
+            revision: *revision,
+        })
     }
 
     fn revision(&self, key: &str) -> Option<Seq> {
@@ -41,20 +44,22 @@ impl State for MemoryState {
             }
         };
         self.bytes -= size(key, &old.0);
-        Some(Record { value: Bytes::from(old.0), revision: old.1 })
+        Some(Record {
+            value: Bytes::from(old.0),
+            revision: old.1,
+        })
     }
 
     fn remove(&mut self, key: &str) -> Option<Record> {
         let (value, revision) = self.map.remove(key)?;
         self.bytes -= size(key, &value);
-        Some(Record { value: Bytes::from(value), revision })
+        Some(Record {
+            value: Bytes::from(value),
+            revision,
+        })
     }
 
-    fn scan(
-        &self,
-        from: Bound<&str>,
-        visit: &mut dyn FnMut(&str, &[u8], Seq) -> ControlFlow<()>,
-    ) {
+    fn scan(&self, from: Bound<&str>, visit: &mut dyn FnMut(&str, &[u8], Seq) -> ControlFlow<()>) {
         for (key, (value, revision)) in self.map.range::<str, _>((from, Bound::Unbounded)) {
             if visit(key, value, *revision).is_break() {
                 return;

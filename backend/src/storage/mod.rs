@@ -55,11 +55,7 @@ pub trait State {
     /// Removes a key; gives what it held.
     fn remove(&mut self, key: &str) -> Option<Record>;
     /// Visits keys in order of their bytes, from a bound on, until told to stop.
-    fn scan(
-        &self,
-        from: Bound<&str>,
-        visit: &mut dyn FnMut(&str, &[u8], Seq) -> ControlFlow<()>,
-    );
+    fn scan(&self, from: Bound<&str>, visit: &mut dyn FnMut(&str, &[u8], Seq) -> ControlFlow<()>);
     /// Removes everything.
     fn clear(&mut self);
     /// Number of keys.

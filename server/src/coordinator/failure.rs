@@ -50,8 +50,11 @@ impl Coordinator {
         if self.round.is_none() {
             self.rounds += 1;
             let nonce = self.rounds;
-            let asked: Vec<NodeLink> =
-                self.members().iter().filter_map(|member| self.link_of(member.id)).collect();
+            let asked: Vec<NodeLink> = self
+                .members()
+                .iter()
+                .filter_map(|member| self.link_of(member.id))
+                .collect();
             for link in asked {
                 self.send(link, ToNode::Probe { nonce });
             }
@@ -95,14 +98,23 @@ impl Coordinator {
         }
         let now = self.now_ms;
         self.accusations.retain(|a| now - a.at_ms <= ACCUSER_MS);
-        if self.accusations.iter().any(|a| a.by == by && a.of == accused && !a.wrong) {
+        if self
+            .accusations
+            .iter()
+            .any(|a| a.by == by && a.of == accused && !a.wrong)
+        {
             // Repeated, as reports are. Its round is under way, or waits for the grace to end.
             self.suspect(accused);
             return;
         }
         let doubtful = self.accusations.iter().any(|a| a.by == by && a.wrong);
         if self.accusations.len() < ACCUSATIONS_MAX {
-            self.accusations.push_back(Accusation { by, of: accused, at_ms: now, wrong: false });
+            self.accusations.push_back(Accusation {
+                by,
+                of: accused,
+                at_ms: now,
+                wrong: false,
+            });
         }
         if doubtful && self.link_of(accused).is_some() {
             let round = self.open_round();
@@ -137,7 +149,10 @@ impl Coordinator {
             return;
         }
         let disputed_away = |id: &Incarnation| {
-            round.disputed.iter().any(|(by, of)| by == id && round.answered.contains(of))
+            round
+                .disputed
+                .iter()
+                .any(|(by, of)| by == id && round.answered.contains(of))
         };
         let survivors: Vec<Member> = self
             .members()

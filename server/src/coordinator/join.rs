@@ -24,12 +24,16 @@ impl Coordinator {
         {
             return;
         }
-        let Some(tail) = self.members().last().map(|tail| tail.id) else { return };
+        let Some(tail) = self.members().last().map(|tail| tail.id) else {
+            return;
+        };
         let Some(to) = self.link_of(tail) else { return };
-        let next = self.queue.iter().copied().find(|id| self.link_of(*id).is_some());
+        let next = self.queue.iter().copied().find(|id| self.may_join(*id));
         let Some(id) = next else { return };
-        let Some(register) =
-            self.link_of(id).and_then(|link| self.nodes.get(&link)).map(|n| n.register.clone())
+        let Some(register) = self
+            .link_of(id)
+            .and_then(|link| self.nodes.get(&link))
+            .map(|n| n.register.clone())
         else {
             return;
         };
@@ -37,7 +41,12 @@ impl Coordinator {
         let since_ms = match self.events.open_join(&learner.name) {
             Some(since_ms) => since_ms,
             None => {
-                self.events.add(self.now_ms, self.epoch(), EventKind::Joining, Some(&learner.name));
+                self.events.add(
+                    self.now_ms,
+                    self.epoch(),
+                    EventKind::Joining,
+                    Some(&learner.name),
+                );
                 self.now_ms
             }
         };
@@ -46,22 +55,40 @@ impl Coordinator {
         self.send(to, ToNode::Learner { epoch, learner });
     }
 
+    /// Whether a node is connected, and did not fail a moment ago: one that the tail cannot reach is not tried
+    /// without end.
+    fn may_join(&self, id: Incarnation) -> bool {
+        let node = self.link_of(id).and_then(|link| self.nodes.get(&link));
+        let rested = |failed_ms| self.clock_ms - failed_ms >= self.timeout_ms();
+        node.is_some_and(|node| node.failed_ms.is_none_or(rested))
+    }
+
     /// The tail says that the learner holds everything.
     pub(super) fn on_ready(&mut self, by: Incarnation, epoch: Epoch, learner: Incarnation) {
         let tail = self.members().last().map(|tail| tail.id);
         if epoch != self.epoch() || tail != Some(by) || self.stopping {
             return;
         }
-        if self.members().iter().any(|member| member.id.node == learner.node) {
+        if self
+            .members()
+            .iter()
+            .any(|member| member.id.node == learner.node)
+        {
             return;
         }
         let mut members = self.members().to_vec();
         let next = self.next_epoch();
-        let register = self.link_of(learner).and_then(|l| self.nodes.get(&l)).map(|n| n.register.clone());
+        let register = self
+            .link_of(learner)
+            .and_then(|l| self.nodes.get(&l))
+            .map(|n| n.register.clone());
         match register {
             Some(register) if self.round.is_none() => {
                 let member = self.member_for(&register);
-                let since = self.joining.as_ref().map_or(self.now_ms, |joining| joining.since_ms);
+                let since = self
+                    .joining
+                    .as_ref()
+                    .map_or(self.now_ms, |joining| joining.since_ms);
                 self.record_join(&member.name, since, next);
                 members.push(member);
                 self.make_view(members, next);
@@ -77,7 +104,11 @@ impl Coordinator {
         if self.members().last().map(|tail| tail.id) != Some(by) || self.stopping {
             return;
         }
-        if self.joining.as_ref().is_some_and(|joining| joining.id == learner) {
+        if self
+            .joining
+            .as_ref()
+            .is_some_and(|joining| joining.id == learner)
+        {
             self.joining = None;
             self.fail_join(learner);
         }
@@ -88,7 +119,11 @@ impl Coordinator {
     }
 
     pub(super) fn on_learner_disconnected(&mut self, id: Incarnation) {
-        if self.joining.as_ref().is_some_and(|joining| joining.id == id) {
+        if self
+            .joining
+            .as_ref()
+            .is_some_and(|joining| joining.id == id)
+        {
             self.joining = None;
             self.fail_join(id);
         }
@@ -98,7 +133,16 @@ impl Coordinator {
         let name = self.name_of(id.node);
         self.news(format!("{name} did not join"));
         self.events.close_join(&name);
-        self.events.add(self.now_ms, self.epoch(), EventKind::JoinFailed, Some(&name));
+        self.events.add(
+            self.now_ms,
+            self.epoch(),
+            EventKind::JoinFailed,
+            Some(&name),
+        );
+        let clock = self.clock_ms;
+        if let Some(node) = self.link_of(id).and_then(|link| self.nodes.get_mut(&link)) {
+            node.failed_ms = Some(clock);
+        }
         if self.queue.contains(&id) {
             self.queue.retain(|waiting| *waiting != id);
             self.queue.push_back(id);

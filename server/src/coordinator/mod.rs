@@ -197,7 +197,10 @@ impl Coordinator {
     }
 
     fn epoch(&self) -> Epoch {
-        self.stored.view.as_ref().map_or(Epoch::NONE, |view| view.epoch)
+        self.stored
+            .view
+            .as_ref()
+            .map_or(Epoch::NONE, |view| view.epoch)
     }
 
     fn members(&self) -> &[Member] {
@@ -222,11 +225,16 @@ impl Coordinator {
 
     /// The connection of this very incarnation.
     fn link_of(&self, id: Incarnation) -> Option<NodeLink> {
-        self.nodes.iter().find(|(_, node)| node.register.id == id).map(|(link, _)| *link)
+        self.nodes
+            .iter()
+            .find(|(_, node)| node.register.id == id)
+            .map(|(link, _)| *link)
     }
 
     fn tick(&mut self) {
-        let passed = self.last_tick_ms.map_or(0, |last| self.now_ms.saturating_sub(last));
+        let passed = self
+            .last_tick_ms
+            .map_or(0, |last| self.now_ms.saturating_sub(last));
         self.last_tick_ms = Some(self.now_ms);
         self.clock_ms += passed.min(TICK_MS_MAX);
         if self.clock_ms - self.last_beat_ms >= self.timeout_ms() / BEATS_PER_TIMEOUT {
@@ -255,7 +263,11 @@ impl Coordinator {
                 node.report = Some(report);
                 self.check_repair();
             }
-            FromNode::Down { epoch, id: accused, offered } => {
+            FromNode::Down {
+                epoch,
+                id: accused,
+                offered,
+            } => {
                 self.on_down(id, epoch, accused, offered);
             }
             FromNode::Ready { epoch, id: learner } => self.on_ready(id, epoch, learner),
@@ -272,11 +284,20 @@ impl Coordinator {
     /// Makes the next view: stored first, then told to everyone, members or not.
     fn make_view(&mut self, members: Vec<Member>, epoch: Epoch) {
         assert!(!members.is_empty(), "a view is never empty");
-        assert!(epoch > self.epoch(), "epochs only grow: {epoch} after {}", self.epoch());
+        assert!(
+            epoch > self.epoch(),
+            "epochs only grow: {epoch} after {}",
+            self.epoch()
+        );
         let Some(cluster) = self.stored.cluster else {
             unreachable!("a cluster is founded before its first view");
         };
-        let view = View { cluster, epoch, members, settings: self.config.settings };
+        let view = View {
+            cluster,
+            epoch,
+            members,
+            settings: self.config.settings,
+        };
         let names: Vec<&str> = view.members.iter().map(|m| m.name.as_str()).collect();
         self.news(format!("view {epoch}: {}", names.join(" → ")));
         self.stored.view = Some(view.clone());
@@ -302,7 +323,10 @@ impl Coordinator {
 
     fn next_epoch(&self) -> Epoch {
         let next = self.epoch().next();
-        Epoch { term: next.term.max(self.stored.term), number: next.number }
+        Epoch {
+            term: next.term.max(self.stored.term),
+            number: next.number,
+        }
     }
 
     fn route_now(&self) -> Route {

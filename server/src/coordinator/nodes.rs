@@ -11,6 +11,8 @@ pub(super) struct Node {
     pub(super) name: String,
     pub(super) report: Option<Report>,
     pub(super) heard_ms: u64,
+    /// When it failed to join: it is not tried again at once.
+    pub(super) failed_ms: Option<u64>,
     /// It asked to leave: it is not to come back by itself.
     pub(super) leaving: bool,
 }
@@ -18,7 +20,10 @@ pub(super) struct Node {
 impl Coordinator {
     pub(super) fn on_register(&mut self, link: NodeLink, register: Register) {
         if let Some(refusal) = self.refusal(link, &register) {
-            self.news(format!("a node at {} is refused: {refusal:?}", register.address));
+            self.news(format!(
+                "a node at {} is refused: {refusal:?}",
+                register.address
+            ));
             self.send(link, ToNode::Refused(refusal));
             self.out.close.push(link);
             return;
@@ -45,13 +50,25 @@ impl Coordinator {
         let member = self.members().iter().any(|member| member.id == id);
         if !known && !member {
             self.news(format!("{name} at {} wants to join", register.address));
-            self.events.add(self.now_ms, self.epoch(), EventKind::Registered, Some(&name));
+            self.events.add(
+                self.now_ms,
+                self.epoch(),
+                EventKind::Registered,
+                Some(&name),
+            );
         } else if !known {
             self.news(format!("{name} at {} is connected", register.address));
         }
         let has_data = register.cluster.is_some();
         let heard_ms = self.clock_ms;
-        let node = Node { register, name: name.clone(), report: None, heard_ms, leaving: false };
+        let node = Node {
+            register,
+            name: name.clone(),
+            report: None,
+            heard_ms,
+            failed_ms: None,
+            leaving: false,
+        };
         self.nodes.insert(link, node);
         self.clear_accusations(id);
         if let Some(cluster) = self.stored.cluster {
@@ -94,7 +111,9 @@ impl Coordinator {
     }
 
     pub(super) fn on_disconnected(&mut self, link: NodeLink) {
-        let Some(node) = self.nodes.remove(&link) else { return };
+        let Some(node) = self.nodes.remove(&link) else {
+            return;
+        };
         let id = node.register.id;
         self.queue.retain(|waiting| *waiting != id);
         if self.members().iter().any(|member| member.id == id) {

@@ -34,7 +34,11 @@ impl Coordinator {
             self.phase = Phase::Awaiting { since_ms: 0 };
             self.events.add(0, self.epoch(), EventKind::Restarted, None);
             let names: Vec<String> = self.members().iter().map(|m| m.name.clone()).collect();
-            self.news(format!("took up view {}: {}", self.epoch(), names.join(" → ")));
+            self.news(format!(
+                "took up view {}: {}",
+                self.epoch(),
+                names.join(" → ")
+            ));
         } else {
             self.phase = Phase::Empty { since_ms: 0 };
             if self.config.init && self.stored.cluster.is_none() {
@@ -45,16 +49,25 @@ impl Coordinator {
 
     fn found(&mut self) {
         // Another one each time: what an earlier cluster's nodes hold is not this one's.
-        let random = self.config.fresh_cluster.0.as_u128().wrapping_add(self.foundings);
+        let random = self
+            .config
+            .fresh_cluster
+            .0
+            .as_u128()
+            .wrapping_add(self.foundings);
         let cluster = ClusterId(uuid::Uuid::from_u128(random));
         self.foundings += 1;
         self.stored.cluster = Some(cluster);
         self.stored.view = None;
         self.news(format!("founded cluster {cluster}"));
-        self.events.add(self.now_ms, Epoch::NONE, EventKind::Founded, None);
+        self.events
+            .add(self.now_ms, Epoch::NONE, EventKind::Founded, None);
         self.store();
-        let welcome: Vec<(NodeLink, String)> =
-            self.nodes.iter().map(|(link, node)| (*link, node.name.clone())).collect();
+        let welcome: Vec<(NodeLink, String)> = self
+            .nodes
+            .iter()
+            .map(|(link, node)| (*link, node.name.clone()))
+            .collect();
         for (link, name) in welcome {
             self.send(link, ToNode::Welcome { cluster, name });
         }
@@ -75,18 +88,27 @@ impl Coordinator {
     pub(super) fn begin_outage(&mut self) {
         if matches!(self.phase, Phase::Serving) {
             self.news("no member answers: nothing is served until one comes back");
-            self.events.add(self.now_ms, self.epoch(), EventKind::Outage, None);
+            self.events
+                .add(self.now_ms, self.epoch(), EventKind::Outage, None);
             self.joining = None;
         }
         if !matches!(self.phase, Phase::Awaiting { .. }) {
-            self.phase = Phase::Awaiting { since_ms: self.clock_ms };
+            self.phase = Phase::Awaiting {
+                since_ms: self.clock_ms,
+            };
         }
     }
 
     /// A node registered: it may know more than this front-end, or be awaited.
     pub(super) fn on_registered_outage(&mut self, link: NodeLink) {
-        let Some(node) = self.nodes.get(&link) else { return };
-        let theirs = node.register.view.as_ref().map_or(Epoch::NONE, |view| view.epoch);
+        let Some(node) = self.nodes.get(&link) else {
+            return;
+        };
+        let theirs = node
+            .register
+            .view
+            .as_ref()
+            .map_or(Epoch::NONE, |view| view.epoch);
         if self.is_claiming() {
             // A node without data has nothing to report.
             if node.register.cluster.is_some() && node.register.term < self.stored.term {
@@ -103,7 +125,11 @@ impl Coordinator {
     /// Takes over: from now on nodes obey no older term.
     fn claim(&mut self) {
         let terms = self.nodes.values().map(|node| {
-            let of_view = node.register.view.as_ref().map_or(0, |view| view.epoch.term);
+            let of_view = node
+                .register
+                .view
+                .as_ref()
+                .map_or(0, |view| view.epoch.term);
             node.register.term.max(of_view)
         });
         let highest = terms.max().unwrap_or(0).max(self.stored.term);
@@ -113,7 +139,9 @@ impl Coordinator {
         self.round = None;
         self.joining = None;
         let term = self.stored.term;
-        self.news(format!("nodes know more than this front-end's directory: claiming term {term}"));
+        self.news(format!(
+            "nodes know more than this front-end's directory: claiming term {term}"
+        ));
         for link in self.nodes.keys().copied().collect::<Vec<_>>() {
             self.send(link, ToNode::Claim { term });
         }
@@ -130,12 +158,15 @@ impl Coordinator {
 
     /// The registration of a member that is back with its data: the same process, or one with the same disk.
     fn returned(&self, member: &Member) -> Option<&Register> {
-        self.nodes.values().map(|node| &node.register).find(|register| {
-            register.id == member.id
-                || register.id.node == member.id.node
-                    && register.storage == StorageKind::Disk
-                    && register.view.is_some()
-        })
+        self.nodes
+            .values()
+            .map(|node| &node.register)
+            .find(|register| {
+                register.id == member.id
+                    || register.id.node == member.id.node
+                        && register.storage == StorageKind::Disk
+                        && register.view.is_some()
+            })
     }
 
     /// Whether a member's process is known to be gone for good: it ran in memory, and a new node without data
@@ -156,13 +187,19 @@ impl Coordinator {
         if back.len() == members.len() && back.iter().all(|(m, r)| m.id == r.id) {
             // All are there, none restarted.
             self.phase = Phase::Serving;
-            self.events.add(self.now_ms, self.epoch(), EventKind::Recovered, None);
+            self.events
+                .add(self.now_ms, self.epoch(), EventKind::Recovered, None);
             return;
         }
-        let accounted = members.iter().all(|m| self.returned(m).is_some() || self.is_gone(m));
+        let accounted = members
+            .iter()
+            .all(|m| self.returned(m).is_some() || self.is_gone(m));
         let over = self.clock_ms - since_ms >= self.config.grace_ms;
         if back.is_empty() {
-            let data_elsewhere = self.nodes.values().any(|node| node.register.cluster.is_some());
+            let data_elsewhere = self
+                .nodes
+                .values()
+                .any(|node| node.register.cluster.is_some());
             if accounted && !data_elsewhere {
                 self.news(
                     "every member of the last view ran in memory and was started anew: its data are gone, \
@@ -170,15 +207,24 @@ impl Coordinator {
                 );
                 self.forget_cluster();
                 self.found();
-                self.phase = Phase::Empty { since_ms: self.clock_ms };
+                self.phase = Phase::Empty {
+                    since_ms: self.clock_ms,
+                };
             }
             return;
         }
         if accounted || over {
             let next = self.next_epoch();
-            let survivors: Vec<Member> =
-                back.into_iter().map(|(m, r)| Member { id: r.id, address: r.address, ..m }).collect();
-            self.events.add(self.now_ms, next, EventKind::Recovered, None);
+            let survivors: Vec<Member> = back
+                .into_iter()
+                .map(|(m, r)| Member {
+                    id: r.id,
+                    address: r.address,
+                    ..m
+                })
+                .collect();
+            self.events
+                .add(self.now_ms, next, EventKind::Recovered, None);
             let noticed = self.now_ms;
             self.record_removals(&members, &survivors, EventKind::Failed, next, noticed);
             self.make_view(survivors, next);
@@ -192,7 +238,10 @@ impl Coordinator {
     }
 
     fn advance_empty(&mut self, since_ms: u64) {
-        let with_data = self.nodes.values().any(|node| node.register.cluster.is_some());
+        let with_data = self
+            .nodes
+            .values()
+            .any(|node| node.register.cluster.is_some());
         if self.stored.cluster.is_none() {
             let over = self.clock_ms - since_ms >= self.config.grace_ms;
             if with_data || !over {
@@ -203,7 +252,9 @@ impl Coordinator {
         // The first node is the first view; the others join.
         let first = self.queue.iter().copied().find_map(|id| self.link_of(id));
         let Some(link) = first else { return };
-        let Some(register) = self.nodes.get(&link).map(|node| node.register.clone()) else { return };
+        let Some(register) = self.nodes.get(&link).map(|node| node.register.clone()) else {
+            return;
+        };
         let member = self.member_for(&register);
         let name = member.name.clone();
         let next = self.next_epoch();
@@ -214,15 +265,25 @@ impl Coordinator {
     /// The highest view that anyone reported since the claim.
     fn highest_reported(&self) -> Option<(&View, Vec<&Register>)> {
         let term = self.stored.term;
-        let reports: Vec<&Register> =
-            self.nodes.values().map(|n| &n.register).filter(|r| r.term == term).collect();
-        let best = reports.iter().filter_map(|r| r.view.as_ref()).max_by_key(|view| view.epoch)?;
+        let reports: Vec<&Register> = self
+            .nodes
+            .values()
+            .map(|n| &n.register)
+            .filter(|r| r.term == term)
+            .collect();
+        let best = reports
+            .iter()
+            .filter_map(|r| r.view.as_ref())
+            .max_by_key(|view| view.epoch)?;
         Some((best, reports))
     }
 
     /// The cluster ids that nodes report.
     fn clusters(&self) -> BTreeSet<ClusterId> {
-        self.nodes.values().filter_map(|node| node.register.cluster).collect()
+        self.nodes
+            .values()
+            .filter_map(|node| node.register.cluster)
+            .collect()
     }
 
     /// Whom an adoption still awaits: members of the highest view, and a learner that one of them offered.
@@ -234,8 +295,9 @@ impl Coordinator {
                     || r.id.node == id.node && r.storage == StorageKind::Disk && r.view.is_some()
             })
         };
-        let offers =
-            reports.iter().filter(|r| r.view.as_ref().is_some_and(|v| v.epoch == best.epoch));
+        let offers = reports
+            .iter()
+            .filter(|r| r.view.as_ref().is_some_and(|v| v.epoch == best.epoch));
         let offered = offers.filter_map(|r| r.offer);
         let needed = best.members.iter().map(|m| m.id).chain(offered);
         Some(needed.filter(|id| !kept(*id)).collect())
@@ -245,30 +307,56 @@ impl Coordinator {
         if self.clusters().len() > 1 || self.adoption_awaits().is_none_or(|ids| !ids.is_empty()) {
             return;
         }
-        let Some((best, reports)) = self.highest_reported() else { return };
+        let Some((best, reports)) = self.highest_reported() else {
+            return;
+        };
         let best = best.clone();
         let members: Vec<Member> = best
             .members
             .iter()
             .filter_map(|member| {
                 let report = reports.iter().find(|r| r.id.node == member.id.node)?;
-                Some(Member { id: report.id, address: report.address.clone(), ..member.clone() })
+                Some(Member {
+                    id: report.id,
+                    address: report.address.clone(),
+                    ..member.clone()
+                })
             })
             .collect();
         let number = best.epoch.number.max(self.epoch().number) + 1;
-        let epoch = Epoch { term: self.stored.term, number };
+        let epoch = Epoch {
+            term: self.stored.term,
+            number,
+        };
         self.stored.cluster = Some(best.cluster);
         for member in &members {
-            self.stored.names.insert(member.id.node, member.name.clone());
+            self.stored
+                .names
+                .insert(member.id.node, member.name.clone());
         }
-        let numbers = members.iter().filter_map(|m| m.name.strip_prefix('n')?.parse::<u64>().ok());
+        let numbers = members
+            .iter()
+            .filter_map(|m| m.name.strip_prefix('n')?.parse::<u64>().ok());
         self.stored.next_name = self.stored.next_name.max(numbers.max().unwrap_or(0));
-        self.news(format!("adopted cluster {} as its nodes report it", best.cluster));
-        self.events.add(self.now_ms, epoch, EventKind::Recovered, None);
-        let welcome: Vec<(NodeLink, String)> =
-            self.nodes.iter().map(|(link, node)| (*link, node.name.clone())).collect();
+        self.news(format!(
+            "adopted cluster {} as its nodes report it",
+            best.cluster
+        ));
+        self.events
+            .add(self.now_ms, epoch, EventKind::Recovered, None);
+        let welcome: Vec<(NodeLink, String)> = self
+            .nodes
+            .iter()
+            .map(|(link, node)| (*link, node.name.clone()))
+            .collect();
         for (link, name) in welcome {
-            self.send(link, ToNode::Welcome { cluster: best.cluster, name });
+            self.send(
+                link,
+                ToNode::Welcome {
+                    cluster: best.cluster,
+                    name,
+                },
+            );
         }
         self.make_view(members, epoch);
     }
@@ -281,7 +369,10 @@ impl Coordinator {
                 Some("no node has joined yet: start one with kvservice-backend".to_owned())
             }
             Phase::Empty { since_ms } => {
-                let left = self.config.grace_ms.saturating_sub(self.clock_ms - since_ms);
+                let left = self
+                    .config
+                    .grace_ms
+                    .saturating_sub(self.clock_ms - since_ms);
                 Some(format!(
                     "nothing is stored here: waiting {} s for nodes that hold data, then a new cluster is \
                      founded (--init founds it at once)",
@@ -294,13 +385,19 @@ impl Coordinator {
     }
 
     fn awaited_members(&self) -> Option<String> {
-        let away: Vec<&Member> =
-            self.members().iter().filter(|m| self.returned(m).is_none()).collect();
+        let away: Vec<&Member> = self
+            .members()
+            .iter()
+            .filter(|m| self.returned(m).is_none())
+            .collect();
         if away.len() < self.members().len() {
             // Somebody is there: the chain goes on, or a view is about to be made.
             return None;
         }
-        let names: Vec<String> = away.iter().map(|m| format!("{} ({})", m.name, m.address)).collect();
+        let names: Vec<String> = away
+            .iter()
+            .map(|m| format!("{} ({})", m.name, m.address))
+            .collect();
         let memory = away.iter().all(|m| m.storage == StorageKind::Memory);
         let advice = if memory {
             "they ran in memory: once all of their addresses are taken by new nodes, a new cluster is \

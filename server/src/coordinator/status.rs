@@ -28,7 +28,11 @@ pub struct Repair {
 
 impl Events {
     pub(super) fn new(wall_ms: u64) -> Events {
-        Events { wall_ms, events: VecDeque::new(), joins: Vec::new() }
+        Events {
+            wall_ms,
+            events: VecDeque::new(),
+            joins: Vec::new(),
+        }
     }
 
     pub(super) fn add(&mut self, now_ms: u64, epoch: Epoch, kind: EventKind, node: Option<&str>) {
@@ -57,7 +61,10 @@ impl Events {
 
     /// Since when this node has been joining, over view changes.
     pub(super) fn open_join(&self, name: &str) -> Option<u64> {
-        self.joins.iter().find(|(joining, _)| joining == name).map(|(_, since)| *since)
+        self.joins
+            .iter()
+            .find(|(joining, _)| joining == name)
+            .map(|(_, since)| *since)
     }
 
     pub(super) fn close_join(&mut self, name: &str) {
@@ -96,8 +103,14 @@ impl Coordinator {
                 _ => "failed",
             };
             match after {
-                Some(after) => self.out.news.push(format!("{} {took}; {from} → {}", gone.name, after.name)),
-                None => self.out.news.push(format!("{} {took}; {from} is the tail", gone.name)),
+                Some(after) => self
+                    .out
+                    .news
+                    .push(format!("{} {took}; {from} → {}", gone.name, after.name)),
+                None => self
+                    .out
+                    .news
+                    .push(format!("{} {took}; {from} is the tail", gone.name)),
             }
             let event = ChainEvent {
                 at_ms: self.events.wall_ms + self.now_ms,
@@ -111,7 +124,10 @@ impl Coordinator {
             self.events.push(event);
         }
         if left.len() < old.len() {
-            let noticed_ms = self.repair.as_ref().map_or(noticed_ms, |r| r.noticed_ms.min(noticed_ms));
+            let noticed_ms = self
+                .repair
+                .as_ref()
+                .map_or(noticed_ms, |r| r.noticed_ms.min(noticed_ms));
             self.repair = Some(Repair { epoch, noticed_ms });
         }
     }
@@ -174,19 +190,28 @@ impl Coordinator {
                 second: address(at + 2),
                 durable: report.as_ref().map_or_else(Default::default, |r| r.durable),
                 stable: report.as_ref().map_or_else(Default::default, |r| r.stable),
-                committed: report.as_ref().map_or_else(Default::default, |r| r.committed),
+                committed: report
+                    .as_ref()
+                    .map_or_else(Default::default, |r| r.committed),
                 applied: report.as_ref().map_or_else(Default::default, |r| r.applied),
                 hash: format!("{:016x}", report.as_ref().map_or(0, |r| r.hash)),
                 storage: member.storage,
             }
         };
         Status {
-            mode: if self.config.single { Mode::Single } else { Mode::Chain },
+            mode: if self.config.single {
+                Mode::Single
+            } else {
+                Mode::Chain
+            },
             cluster: self.stored.cluster.map(|cluster| cluster.to_string()),
             epoch: self.epoch().number,
             members: members.iter().enumerate().map(member_status).collect(),
             learners: self.learners(),
-            front_end: FrontEndStatus { head: address(0), second: address(1) },
+            front_end: FrontEndStatus {
+                head: address(0),
+                second: address(1),
+            },
             events: self.events.events.iter().cloned().collect(),
             waiting: self.waiting_for(),
         }

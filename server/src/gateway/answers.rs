@@ -15,7 +15,10 @@ const ALL_QUEUED_BYTES_LIMIT: usize = 512 * 1024 * 1024;
 
 /// The response to a request, given the head's answer.
 pub(super) fn response(id: RequestId, op: &ChainOp, body: AnswerBody) -> Response {
-    Response { id: Some(id), result: reply(op, body) }
+    Response {
+        id: Some(id),
+        result: reply(op, body),
+    }
 }
 
 /// Lets go of what reads brought for clients that do not take their answers: they are told `busy`. Whoever takes
@@ -43,16 +46,24 @@ pub fn shed(responses: &mut [Response], mut own: usize, mut all: usize) {
 fn reply(op: &ChainOp, body: AnswerBody) -> Result<Reply, ApiError> {
     Ok(match (body, op) {
         (AnswerBody::Value { value, revision }, _) => Reply::Get { value, revision },
-        (AnswerBody::Set { revision }, op) => Reply::Set { value: written(op)?, revision },
-        (AnswerBody::Swapped { revision }, op) => {
-            Reply::TestSet { swapped: true, value: Some(written(op)?), revision }
-        }
-        (AnswerBody::NotSwapped { found, revision }, _) => {
-            Reply::TestSet { swapped: false, value: found, revision }
-        }
-        (AnswerBody::Deleted { revision }, _) => {
-            Reply::Delete { deleted: revision.is_some(), revision: revision.unwrap_or_default() }
-        }
+        (AnswerBody::Set { revision }, op) => Reply::Set {
+            value: written(op)?,
+            revision,
+        },
+        (AnswerBody::Swapped { revision }, op) => Reply::TestSet {
+            swapped: true,
+            value: Some(written(op)?),
+            revision,
+        },
+        (AnswerBody::NotSwapped { found, revision }, _) => Reply::TestSet {
+            swapped: false,
+            value: found,
+            revision,
+        },
+        (AnswerBody::Deleted { revision }, _) => Reply::Delete {
+            deleted: revision.is_some(),
+            revision: revision.unwrap_or_default(),
+        },
         (AnswerBody::List { entries, more }, _) => Reply::List { entries, more },
         (AnswerBody::Forgotten, _) => {
             return Err(error(
@@ -78,7 +89,11 @@ fn reply(op: &ChainOp, body: AnswerBody) -> Result<Reply, ApiError> {
             ));
         }
         (AnswerBody::TooFewReplicas { members, wanted }, _) => {
-            return Err(error(ErrorCode::Unavailable, too_few(members, wanted), Outcome::NotApplied));
+            return Err(error(
+                ErrorCode::Unavailable,
+                too_few(members, wanted),
+                Outcome::NotApplied,
+            ));
         }
         (AnswerBody::Opened { .. }, _) => return Err(bug()),
     })
@@ -87,9 +102,10 @@ fn reply(op: &ChainOp, body: AnswerBody) -> Result<Reply, ApiError> {
 /// What a write wrote: the head does not send it back.
 fn written(op: &ChainOp) -> Result<Value, ApiError> {
     match op {
-        ChainOp::Write { write: Write::Set { value, .. } | Write::TestSet { value, .. }, .. } => {
-            Ok(value.clone())
-        }
+        ChainOp::Write {
+            write: Write::Set { value, .. } | Write::TestSet { value, .. },
+            ..
+        } => Ok(value.clone()),
         _ => Err(bug()),
     }
 }
@@ -99,9 +115,17 @@ pub(super) fn too_few(members: u32, wanted: u32) -> String {
 }
 
 fn bug() -> ApiError {
-    error(ErrorCode::Internal, "the head's answer does not fit the request", Outcome::Unknown)
+    error(
+        ErrorCode::Internal,
+        "the head's answer does not fit the request",
+        Outcome::Unknown,
+    )
 }
 
 fn error(code: ErrorCode, message: impl Into<String>, outcome: Outcome) -> ApiError {
-    ApiError { code, message: message.into(), outcome }
+    ApiError {
+        code,
+        message: message.into(),
+        outcome,
+    }
 }

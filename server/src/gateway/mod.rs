@@ -183,7 +183,10 @@ impl Gateway {
     #[must_use]
     pub fn status_response(id: RequestId, status: Status) -> Response {
         let reply = kvservice_shared::api::Reply::Status(Box::new(status));
-        Response { id: Some(id), result: Ok(reply) }
+        Response {
+            id: Some(id),
+            result: Ok(reply),
+        }
     }
 
     fn respond(&mut self, conn: ConnId, response: Response) {
@@ -198,12 +201,24 @@ impl Gateway {
         message: impl Into<String>,
         outcome: Outcome,
     ) {
-        let error = ApiError { code, message: message.into(), outcome };
-        self.respond(conn, Response { id: Some(id), result: Err(error) });
+        let error = ApiError {
+            code,
+            message: message.into(),
+            outcome,
+        };
+        self.respond(
+            conn,
+            Response {
+                id: Some(id),
+                result: Err(error),
+            },
+        );
     }
 
     fn on_request(&mut self, conn: ConnId, request: Request) {
-        let Some(state) = self.conns.get_mut(&conn) else { return };
+        let Some(state) = self.conns.get_mut(&conn) else {
+            return;
+        };
         let Request { id, op } = request;
         // `status` has nothing to do with sessions: it may come before `hello`, and between two tries.
         let first = !state.spoke;
@@ -211,7 +226,13 @@ impl Gateway {
         if let Op::Hello { session } = op {
             if !first {
                 let message = "hello must be the first request of a connection";
-                return self.refuse(conn, id, ErrorCode::BadRequest, message, Outcome::NotApplied);
+                return self.refuse(
+                    conn,
+                    id,
+                    ErrorCode::BadRequest,
+                    message,
+                    Outcome::NotApplied,
+                );
             }
             return self.on_hello(conn, id, session);
         }
@@ -221,7 +242,13 @@ impl Gateway {
                     "id {id} after {}: without hello, ids must grow on a connection",
                     state.last_id
                 );
-                return self.refuse(conn, id, ErrorCode::BadRequest, message, Outcome::NotApplied);
+                return self.refuse(
+                    conn,
+                    id,
+                    ErrorCode::BadRequest,
+                    message,
+                    Outcome::NotApplied,
+                );
             }
             state.last_id = id.0;
         }
@@ -235,7 +262,13 @@ impl Gateway {
     fn admit(&mut self, conn: ConnId, id: RequestId, op: Op) {
         if let Route::Closed(reason) = &self.route {
             let reason = reason.clone();
-            return self.refuse(conn, id, ErrorCode::Unavailable, reason, Outcome::NotApplied);
+            return self.refuse(
+                conn,
+                id,
+                ErrorCode::Unavailable,
+                reason,
+                Outcome::NotApplied,
+            );
         }
         let bytes = op_bytes(&op);
         if self.pending_bytes + bytes > self.config.pending_bytes_max {
@@ -261,7 +294,12 @@ impl Gateway {
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
         let deadline_ms = self.now_ms + self.config.request_timeout_ms;
-        let mut pending = Pending { asker, op, bytes, sent: 0 };
+        let mut pending = Pending {
+            asker,
+            op,
+            bytes,
+            sent: 0,
+        };
         if matches!(self.route, Route::Head(_)) {
             pending.sent = 1;
             let op = pending.op.clone();
@@ -282,7 +320,11 @@ impl Gateway {
                     pending.sent += 1;
                     let conn = pending.asker.conn();
                     let op = pending.op.clone();
-                    self.out.requests.push(ChainRequest { ticket: *ticket, conn, op });
+                    self.out.requests.push(ChainRequest {
+                        ticket: *ticket,
+                        conn,
+                        op,
+                    });
                 }
             }
             Route::Wait => {}
@@ -292,8 +334,12 @@ impl Gateway {
 
     /// Nobody will serve for a while: what was never passed on is certainly not applied.
     fn refuse_unsent(&mut self, reason: &str) {
-        let unsent: Vec<Ticket> =
-            self.pending.iter().filter(|(_, p)| p.sent == 0).map(|(ticket, _)| *ticket).collect();
+        let unsent: Vec<Ticket> = self
+            .pending
+            .iter()
+            .filter(|(_, p)| p.sent == 0)
+            .map(|(ticket, _)| *ticket)
+            .collect();
         for ticket in unsent {
             self.give_up(ticket, reason);
         }
@@ -310,7 +356,9 @@ impl Gateway {
 
     /// Answers a request that was not answered in time, or cannot be.
     fn give_up(&mut self, ticket: Ticket, reason: &str) {
-        let Some(pending) = self.take_pending(ticket) else { return };
+        let Some(pending) = self.take_pending(ticket) else {
+            return;
+        };
         let read = matches!(pending.op, ChainOp::Get { .. } | ChainOp::List { .. });
         let (code, outcome) = match pending.sent {
             0 => (ErrorCode::Unavailable, Outcome::NotApplied),
@@ -343,7 +391,9 @@ impl Gateway {
     }
 
     fn on_answer(&mut self, answer: Answer) {
-        let Some(pending) = self.take_pending(answer.ticket) else { return };
+        let Some(pending) = self.take_pending(answer.ticket) else {
+            return;
+        };
         match pending.asker {
             Asker::Hello(conn, id, uuid) => self.on_hello_answer(conn, id, uuid, answer.body),
             Asker::Own(conn) => self.on_own_answer(conn, answer.body),
@@ -385,17 +435,31 @@ fn op_bytes(op: &Op) -> usize {
 fn chain_op(op: Op, session: Option<SessionSeq>, request: RequestId) -> ChainOp {
     let write = match op {
         Op::Get { key } => return ChainOp::Get { key },
-        Op::List { prefix, after, limit } => {
+        Op::List {
+            prefix,
+            after,
+            limit,
+        } => {
             let limit = limit.clamp(1, limits::LIST_ENTRIES_MAX);
-            return ChainOp::List { prefix, after, limit };
+            return ChainOp::List {
+                prefix,
+                after,
+                limit,
+            };
         }
         Op::Set { key, value } => Write::Set { key, value },
         Op::TestSet { key, test, value } => Write::TestSet { key, test, value },
         Op::Delete { key } => Write::Delete { key },
         Op::Status | Op::Hello { .. } => unreachable!("answered before"),
     };
-    let Some(session) = session else { unreachable!("writes are given a session") };
-    ChainOp::Write { session, request, write }
+    let Some(session) = session else {
+        unreachable!("writes are given a session")
+    };
+    ChainOp::Write {
+        session,
+        request,
+        write,
+    }
 }
 
 /// What a request takes in a frame, in bytes, about.

@@ -3,8 +3,7 @@
 
 use super::{Asker, Gateway, OPEN_BYTES, Pending};
 use kvservice_shared::api::{
-    CLOSE_SESSION_TAKEN_OVER, ErrorCode, Limits, Op, Outcome, PROTOCOL_VERSION, Reply,
-    Response,
+    CLOSE_SESSION_TAKEN_OVER, ErrorCode, Limits, Op, Outcome, PROTOCOL_VERSION, Reply, Response,
 };
 use kvservice_shared::chain::{AnswerBody, ChainOp, OpenToken};
 use kvservice_shared::ids::{ConnId, RequestId, SessionSeq, SessionUuid};
@@ -61,7 +60,10 @@ pub(super) enum Found {
 impl Conn {
     /// Whether the client named no session.
     pub(super) fn is_anonymous(&self) -> bool {
-        matches!(self.session, Session::None | Session::OpeningOwn | Session::Own(_))
+        matches!(
+            self.session,
+            Session::None | Session::OpeningOwn | Session::Own(_)
+        )
     }
 
     pub(super) fn waiting_len(&self) -> usize {
@@ -76,7 +78,9 @@ impl Conn {
 impl Gateway {
     pub(super) fn session_for(&mut self, conn: ConnId, op: &Op) -> Found {
         let write = op.kind().is_write();
-        let Some(state) = self.conns.get_mut(&conn) else { return Found::Wait };
+        let Some(state) = self.conns.get_mut(&conn) else {
+            return Found::Wait;
+        };
         if !state.waiting.is_empty() {
             // In the order sent.
             return Found::Wait;
@@ -111,7 +115,10 @@ impl Gateway {
     fn open(&mut self, asker: Asker, conn: ConnId, uuid: SessionUuid) {
         // The ticket that it is about to get: a repetition after a failover carries the same.
         let front_end = (self.config.boot >> 64) as u64 ^ self.config.boot as u64;
-        let token = OpenToken { front_end, ticket: self.next_ticket };
+        let token = OpenToken {
+            front_end,
+            ticket: self.next_ticket,
+        };
         self.pass_on(asker, conn, ChainOp::Open { uuid, token }, OPEN_BYTES);
     }
 
@@ -122,13 +129,21 @@ impl Gateway {
                 // It may say hello again.
                 state.spoke = false;
             }
-            return self.refuse(conn, id, ErrorCode::Unavailable, reason, Outcome::NotApplied);
+            return self.refuse(
+                conn,
+                id,
+                ErrorCode::Unavailable,
+                reason,
+                Outcome::NotApplied,
+            );
         }
         if let Some(older) = self.holders.insert(uuid, conn)
             && older != conn
         {
             let reason = "another connection took this session over".to_owned();
-            self.out.close.push((older, CLOSE_SESSION_TAKEN_OVER, reason));
+            self.out
+                .close
+                .push((older, CLOSE_SESSION_TAKEN_OVER, reason));
             self.on_closed(older);
             self.holders.insert(uuid, conn);
         }
@@ -152,10 +167,18 @@ impl Gateway {
                 }
                 _ => "the session was closed again at once: too many sessions".to_owned(),
             };
-            self.refuse(conn, id, ErrorCode::Unavailable, message.clone(), Outcome::NotApplied);
+            self.refuse(
+                conn,
+                id,
+                ErrorCode::Unavailable,
+                message.clone(),
+                Outcome::NotApplied,
+            );
             return self.hello_failed(conn, &message);
         };
-        let Some(state) = self.conns.get_mut(&conn) else { return };
+        let Some(state) = self.conns.get_mut(&conn) else {
+            return;
+        };
         if !matches!(state.session, Session::Opening(of) if of == uuid) {
             return;
         }
@@ -167,7 +190,13 @@ impl Gateway {
             server: concat!("kvservice/", env!("CARGO_PKG_VERSION")).to_owned(),
             limits: Limits::CURRENT,
         };
-        self.respond(conn, Response { id: Some(id), result: Ok(reply) });
+        self.respond(
+            conn,
+            Response {
+                id: Some(id),
+                result: Ok(reply),
+            },
+        );
         self.pass_on_waiting(conn);
     }
 
@@ -195,7 +224,10 @@ impl Gateway {
             };
             return self.own_failed(conn, &reason);
         };
-        let own = Own { session, last_request: 0 };
+        let own = Own {
+            session,
+            last_request: 0,
+        };
         match self.conns.get_mut(&conn) {
             Some(state) if matches!(state.session, Session::OpeningOwn) => {
                 state.session = Session::Own(own);
@@ -217,8 +249,12 @@ impl Gateway {
     /// The log does not hold one of the gateway's own sessions any more. A write that was handed to one head only,
     /// once, was not applied: it goes again in a new session. `false`: it must be answered as it is.
     pub(super) fn reopen_own(&mut self, conn: ConnId, id: RequestId, pending: &Pending) -> bool {
-        let ChainOp::Write { session, write, .. } = &pending.op else { return false };
-        let Some(state) = self.conns.get_mut(&conn) else { return false };
+        let ChainOp::Write { session, write, .. } = &pending.op else {
+            return false;
+        };
+        let Some(state) = self.conns.get_mut(&conn) else {
+            return false;
+        };
         let op = match write.clone() {
             kvservice_shared::chain::Write::Set { key, value } => Op::Set { key, value },
             kvservice_shared::chain::Write::TestSet { key, test, value } => {
@@ -241,7 +277,9 @@ impl Gateway {
     }
 
     fn pass_on_waiting(&mut self, conn: ConnId) {
-        let Some(state) = self.conns.get_mut(&conn) else { return };
+        let Some(state) = self.conns.get_mut(&conn) else {
+            return;
+        };
         for waiting in std::mem::take(&mut state.waiting) {
             self.pending_bytes -= waiting.bytes;
             self.admit(conn, waiting.id, waiting.op);
@@ -249,7 +287,9 @@ impl Gateway {
     }
 
     pub(super) fn refuse_waiting(&mut self, conn: ConnId, reason: &str) {
-        let Some(state) = self.conns.get_mut(&conn) else { return };
+        let Some(state) = self.conns.get_mut(&conn) else {
+            return;
+        };
         for waiting in std::mem::take(&mut state.waiting) {
             self.pending_bytes -= waiting.bytes;
             let (code, outcome) = (ErrorCode::Unavailable, Outcome::NotApplied);
@@ -259,15 +299,24 @@ impl Gateway {
 
     /// Connections with requests that wait for their session, in order.
     pub(super) fn conns_with_waiting(&self) -> Vec<ConnId> {
-        let waiting = self.conns.iter().filter(|(_, state)| !state.waiting.is_empty());
+        let waiting = self
+            .conns
+            .iter()
+            .filter(|(_, state)| !state.waiting.is_empty());
         let mut conns: Vec<ConnId> = waiting.map(|(conn, _)| *conn).collect();
         conns.sort_unstable();
         conns
     }
 
     pub(super) fn on_closed(&mut self, conn: ConnId) {
-        let Some(state) = self.conns.remove(&conn) else { return };
-        self.pending_bytes -= state.waiting.iter().map(|waiting| waiting.bytes).sum::<usize>();
+        let Some(state) = self.conns.remove(&conn) else {
+            return;
+        };
+        self.pending_bytes -= state
+            .waiting
+            .iter()
+            .map(|waiting| waiting.bytes)
+            .sum::<usize>();
         match state.session {
             Session::Opening(uuid) | Session::Named(uuid, _) => {
                 if self.holders.get(&uuid) == Some(&conn) {
@@ -280,4 +329,3 @@ impl Gateway {
         }
     }
 }
-

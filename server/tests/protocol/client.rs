@@ -4,7 +4,9 @@
 use crate::cluster::Cluster;
 use crate::oracle::Oracle;
 use crate::rng::Rng;
-use kvservice_shared::api::{ApiError, ErrorCode, ListEntry, Op, Outcome, Reply, Request, Response, Value};
+use kvservice_shared::api::{
+    ApiError, ErrorCode, ListEntry, Op, Outcome, Reply, Request, Response, Value,
+};
 use kvservice_shared::ids::{ConnId, RequestId, Seq, SessionUuid};
 use std::collections::{BTreeMap, HashMap};
 use uuid::Uuid;
@@ -97,12 +99,19 @@ impl Client {
             if cluster.now_ms < self.connect_ms {
                 return;
             }
-            let Some(conn) = cluster.connect() else { return };
+            let Some(conn) = cluster.connect() else {
+                return;
+            };
             self.conn = Some(conn);
             if !self.anonymous {
                 let id = RequestId(1 << 40 | self.next_id);
                 self.greeting = Some(id);
-                let hello = Request { id, op: Op::Hello { session: self.uuid() } };
+                let hello = Request {
+                    id,
+                    op: Op::Hello {
+                        session: self.uuid(),
+                    },
+                };
                 cluster.request(conn, vec![hello]);
             }
         }
@@ -122,7 +131,15 @@ impl Client {
             self.next_id += 1;
             let op = self.choose(rng);
             frame.push(Request { id, op: op.clone() });
-            self.unanswered.insert(id, Asked { op, sent: true, resent: false, shown });
+            self.unanswered.insert(
+                id,
+                Asked {
+                    op,
+                    sent: true,
+                    resent: false,
+                    shown,
+                },
+            );
         }
         if !frame.is_empty() {
             cluster.request(conn, frame);
@@ -138,13 +155,30 @@ impl Client {
             6..10 => Op::Set { key, value },
             10..15 => {
                 let test = believed(COUNTER);
-                let number = test.as_ref().and_then(Value::as_str).map_or(0, |n| n.parse().unwrap_or(0));
-                Op::TestSet { key: COUNTER.to_owned(), test, value: Value::from(format!("{}", number + 1)) }
+                let number = test
+                    .as_ref()
+                    .and_then(Value::as_str)
+                    .map_or(0, |n| n.parse().unwrap_or(0));
+                Op::TestSet {
+                    key: COUNTER.to_owned(),
+                    test,
+                    value: Value::from(format!("{}", number + 1)),
+                }
             }
-            15..17 => Op::TestSet { test: believed(&key), key, value },
+            15..17 => Op::TestSet {
+                test: believed(&key),
+                key,
+                value,
+            },
             17 => Op::Delete { key },
-            18 => Op::Get { key: COUNTER.to_owned() },
-            _ => Op::List { prefix: ["", "b"][rng.below(2)].to_owned(), after: String::new(), limit: 3 },
+            18 => Op::Get {
+                key: COUNTER.to_owned(),
+            },
+            _ => Op::List {
+                prefix: ["", "b"][rng.below(2)].to_owned(),
+                after: String::new(),
+                limit: 3,
+            },
         }
     }
 
@@ -160,7 +194,10 @@ impl Client {
             self.greeted(cluster, response, shown)?;
             return Ok(Seq::ZERO);
         }
-        let asked = self.unanswered.remove(&id).ok_or_else(|| format!("a second answer to {id}"))?;
+        let asked = self
+            .unanswered
+            .remove(&id)
+            .ok_or_else(|| format!("a second answer to {id}"))?;
         self.answered += 1;
         let reply = match response.result {
             Ok(reply) => reply,
@@ -171,14 +208,23 @@ impl Client {
         };
         let wrong = |what: &str| {
             let end = cluster.oracle.end();
-            format!("{what}: {id} {:?} shown {} → {reply:?}, committed {end}", asked.op, asked.shown)
+            format!(
+                "{what}: {id} {:?} shown {} → {reply:?}, committed {end}",
+                asked.op, asked.shown
+            )
         };
-        self.check(id, &asked, &reply, &cluster.oracle).map_err(|what| wrong(&what))?;
+        self.check(id, &asked, &reply, &cluster.oracle)
+            .map_err(|what| wrong(&what))?;
         self.believe(&asked.op, &reply);
         Ok(newest(&reply))
     }
 
-    fn greeted(&mut self, cluster: &mut Cluster, response: Response, shown: Seq) -> Result<(), Wrong> {
+    fn greeted(
+        &mut self,
+        cluster: &mut Cluster,
+        response: Response,
+        shown: Seq,
+    ) -> Result<(), Wrong> {
         self.greeting = None;
         let Ok(Reply::Hello { resumed, .. }) = response.result else {
             // Not now: again, on another connection.
@@ -190,14 +236,18 @@ impl Client {
         };
         if !resumed {
             // What was sent is lost for this client; what was not goes on.
-            self.unanswered.retain(|_, asked| !asked.sent || !asked.op.kind().is_write());
+            self.unanswered
+                .retain(|_, asked| !asked.sent || !asked.op.kind().is_write());
         }
         let Some(conn) = self.conn else { return Ok(()) };
         let again = self.unanswered.iter_mut().map(|(id, asked)| {
             asked.resent |= asked.sent;
             asked.sent = true;
             asked.shown = shown;
-            Request { id: *id, op: asked.op.clone() }
+            Request {
+                id: *id,
+                op: asked.op.clone(),
+            }
         });
         let frame: Vec<Request> = again.collect();
         if !frame.is_empty() {
@@ -206,17 +256,29 @@ impl Client {
         Ok(())
     }
 
-    fn refused(&mut self, id: RequestId, asked: &Asked, error: &ApiError, oracle: &Oracle) -> Result<(), Wrong> {
+    fn refused(
+        &mut self,
+        id: RequestId,
+        asked: &Asked,
+        error: &ApiError,
+        oracle: &Oracle,
+    ) -> Result<(), Wrong> {
         let expected = match error.code {
             ErrorCode::Unavailable => error.outcome == Outcome::NotApplied,
-            ErrorCode::Timeout => (error.outcome == Outcome::NotApplied) != asked.op.kind().is_write(),
+            ErrorCode::Timeout => {
+                (error.outcome == Outcome::NotApplied) != asked.op.kind().is_write()
+            }
             ErrorCode::TooOld => error.outcome == Outcome::Unknown,
             _ => false,
         };
         if !expected {
             return Err(format!("{id} {:?} is refused: {error:?}", asked.op));
         }
-        if error.outcome == Outcome::NotApplied && asked.op.kind().is_write() && !asked.resent && !self.anonymous {
+        if error.outcome == Outcome::NotApplied
+            && asked.op.kind().is_write()
+            && !asked.resent
+            && !self.anonymous
+        {
             self.not_applied.push((self.uuid(), id));
         }
         if error.code == ErrorCode::TooOld && !self.anonymous {
@@ -230,14 +292,24 @@ impl Client {
 
     /// What was called not applied was not, in the end.
     pub fn check_refusals(&self, oracle: &Oracle) -> Result<(), Wrong> {
-        match self.not_applied.iter().find(|(uuid, id)| !oracle.committed(*uuid, *id).is_empty()) {
+        match self
+            .not_applied
+            .iter()
+            .find(|(uuid, id)| !oracle.committed(*uuid, *id).is_empty())
+        {
             Some((uuid, id)) => Err(format!("{uuid}#{id} was called not applied, and was")),
             None => Ok(()),
         }
     }
 
     /// Invariant 8, and what the operations mean.
-    fn check(&self, id: RequestId, asked: &Asked, reply: &Reply, oracle: &Oracle) -> Result<(), Wrong> {
+    fn check(
+        &self,
+        id: RequestId,
+        asked: &Asked,
+        reply: &Reply,
+        oracle: &Oracle,
+    ) -> Result<(), Wrong> {
         let end = oracle.end();
         let place = || match oracle.committed(self.uuid(), id).last() {
             Some(seq) => Ok(*seq),
@@ -254,37 +326,79 @@ impl Client {
                     let (held, of) = oracle.at(key, seq);
                     held == value.as_ref().map(|value| &value.0) && of == *revision
                 };
-                is((asked.shown.0..=end.0).any(|seq| held(Seq(seq))), "a stale or made-up read")
+                is(
+                    (asked.shown.0..=end.0).any(|seq| held(Seq(seq))),
+                    "a stale or made-up read",
+                )
             }
             (Op::List { prefix, limit, .. }, Reply::List { entries, more }) => {
-                let page = |seq| list(oracle, prefix, *limit as usize, Seq(seq)) == (entries.clone(), *more);
+                let page = |seq| {
+                    list(oracle, prefix, *limit as usize, Seq(seq)) == (entries.clone(), *more)
+                };
                 is((asked.shown.0..=end.0).any(page), "a stale or made-up page")
             }
-            (Op::Set { key, value }, Reply::Set { value: told, revision }) => {
-                is(*told == *value && *revision <= end, "another value, or not committed")?;
+            (
+                Op::Set { key, value },
+                Reply::Set {
+                    value: told,
+                    revision,
+                },
+            ) => {
+                is(
+                    *told == *value && *revision <= end,
+                    "another value, or not committed",
+                )?;
                 let (held, of) = oracle.at(key, *revision);
                 is(held == Some(&value.0) && of == *revision, "another write")?;
                 is(self.anonymous || place()? == *revision, "another revision")
             }
-            (Op::TestSet { key, test, value }, Reply::TestSet { swapped: true, value: told, revision }) => {
-                is(told.as_ref() == Some(value) && *revision <= end, "another value, or not committed")?;
+            (
+                Op::TestSet { key, test, value },
+                Reply::TestSet {
+                    swapped: true,
+                    value: told,
+                    revision,
+                },
+            ) => {
+                is(
+                    told.as_ref() == Some(value) && *revision <= end,
+                    "another value, or not committed",
+                )?;
                 is(before(key, *revision).0 == *test, "the test did not hold")?;
                 is(self.anonymous || place()? == *revision, "another revision")
             }
-            (Op::TestSet { key, test, .. }, Reply::TestSet { value, revision, .. }) => {
+            (
+                Op::TestSet { key, test, .. },
+                Reply::TestSet {
+                    value, revision, ..
+                },
+            ) => {
                 is(value != test, "the test held")?;
                 let (held, of) = oracle.at(key, *revision);
                 let shown = held == value.as_ref().map(|value| &value.0) && of == *revision;
                 is(shown || value.is_none(), "found what was never there")?;
-                is(self.anonymous || before(key, place()?) == (value.clone(), *revision), "found something else")
+                is(
+                    self.anonymous || before(key, place()?) == (value.clone(), *revision),
+                    "found something else",
+                )
             }
-            (Op::Delete { key }, Reply::Delete { deleted: true, revision }) => {
-                is(before(key, *revision).0.is_some() && *revision <= end, "nothing was there")?;
+            (
+                Op::Delete { key },
+                Reply::Delete {
+                    deleted: true,
+                    revision,
+                },
+            ) => {
+                is(
+                    before(key, *revision).0.is_some() && *revision <= end,
+                    "nothing was there",
+                )?;
                 is(self.anonymous || place()? == *revision, "another revision")
             }
-            (Op::Delete { key }, Reply::Delete { .. }) => {
-                is(self.anonymous || before(key, place()?).0.is_none(), "there was something")
-            }
+            (Op::Delete { key }, Reply::Delete { .. }) => is(
+                self.anonymous || before(key, place()?).0.is_none(),
+                "there was something",
+            ),
             _ => Err("an answer of another kind".to_owned()),
         }
     }
@@ -308,7 +422,11 @@ fn list(oracle: &Oracle, prefix: &str, limit: usize, seq: Seq) -> (Vec<ListEntry
             if entries.len() == limit {
                 return (entries, true);
             }
-            entries.push(ListEntry { key: key.clone(), value: Value(value.clone()), revision });
+            entries.push(ListEntry {
+                key: key.clone(),
+                value: Value(value.clone()),
+                revision,
+            });
         }
     }
     (entries, false)
@@ -320,7 +438,11 @@ fn newest(reply: &Reply) -> Seq {
         | Reply::Set { revision, .. }
         | Reply::TestSet { revision, .. }
         | Reply::Delete { revision, .. } => *revision,
-        Reply::List { entries, .. } => entries.iter().map(|entry| entry.revision).max().unwrap_or_default(),
+        Reply::List { entries, .. } => entries
+            .iter()
+            .map(|entry| entry.revision)
+            .max()
+            .unwrap_or_default(),
         _ => Seq::ZERO,
     }
 }

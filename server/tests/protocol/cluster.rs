@@ -104,7 +104,10 @@ impl Cluster {
     pub fn start_front_end(&mut self) {
         assert!(self.front_end.is_none(), "the front-end runs");
         self.front_end_lives += 1;
-        let process = Process { place: Place::FrontEnd, life: self.front_end_lives };
+        let process = Process {
+            place: Place::FrontEnd,
+            life: self.front_end_lives,
+        };
         let front_end = FrontEnd::start(process, self.flags, self.stored.clone(), self.now_ms);
         self.front_end = Some(front_end);
         self.dirty.insert(Place::FrontEnd);
@@ -113,7 +116,9 @@ impl Cluster {
 
     /// Ends the front-end at once. Of what it had sent on each connection, only the first `keep` frames arrive.
     pub fn kill_front_end(&mut self, keep: &mut dyn FnMut(usize) -> usize) {
-        let Some(front_end) = self.front_end.take() else { return };
+        let Some(front_end) = self.front_end.take() else {
+            return;
+        };
         self.end_connections(front_end.process, keep);
         self.responses.clear();
         self.closed.clear();
@@ -123,7 +128,13 @@ impl Cluster {
     pub fn add_slot(&mut self, retention: usize) -> usize {
         let index = self.slots.len();
         let name = char::from(b'a' + u8::try_from(index).expect("few nodes")).to_string();
-        self.slots.push(Slot { name, lives: 0, node: None, ended: None, retention });
+        self.slots.push(Slot {
+            name,
+            lives: 0,
+            node: None,
+            ended: None,
+            retention,
+        });
         index
     }
 
@@ -133,13 +144,18 @@ impl Cluster {
         assert!(slot.node.is_none(), "{} runs", slot.name);
         slot.lives += 1;
         slot.ended = None;
-        let process = Process { place: Place::Node(index), life: slot.lives };
+        let process = Process {
+            place: Place::Node(index),
+            life: slot.lives,
+        };
         slot.node = Some(Node::start(process, index, &slot.name, slot.retention, now));
         self.dial_due(index);
     }
 
     pub fn kill_node(&mut self, index: usize, keep: &mut dyn FnMut(usize) -> usize) {
-        let Some(node) = self.slots[index].node.take() else { return };
+        let Some(node) = self.slots[index].node.take() else {
+            return;
+        };
         self.end_connections(node.process, keep);
         self.slots[index].ended = Some("killed".to_owned());
     }
@@ -174,9 +190,10 @@ impl Cluster {
 
     pub fn is_running(&self, process: Process) -> bool {
         match process.place {
-            Place::FrontEnd => {
-                self.front_end.as_ref().is_some_and(|fe| fe.process == process && !fe.paused)
-            }
+            Place::FrontEnd => self
+                .front_end
+                .as_ref()
+                .is_some_and(|fe| fe.process == process && !fe.paused),
             Place::Node(index) => self.slots[index]
                 .node
                 .as_ref()
@@ -190,7 +207,10 @@ impl Cluster {
 
     /// The running node of this incarnation.
     pub fn node_of(&self, id: Incarnation) -> Option<&Node> {
-        self.slots.iter().filter_map(|slot| slot.node.as_ref()).find(|node| node.id == id)
+        self.slots
+            .iter()
+            .filter_map(|slot| slot.node.as_ref())
+            .find(|node| node.id == id)
     }
 
     // ---- clients ----
@@ -220,7 +240,9 @@ impl Cluster {
     /// One frame of a client's. `false`: it is not connected.
     pub fn request(&mut self, conn: ConnId, requests: Vec<Request>) -> bool {
         let now = self.now_ms;
-        let Some(front_end) = &mut self.front_end else { return false };
+        let Some(front_end) = &mut self.front_end else {
+            return false;
+        };
         if !front_end.clients.contains(&conn) {
             return false;
         }
@@ -242,22 +264,31 @@ impl Cluster {
         let Some(conn) = self.net.get(id) else { return };
         let (purpose, to, was_up) = (conn.purpose, conn.to(way).process, conn.to(way).up);
         let from = conn.from(way).process.place;
-        let Some(frame) = self.net.take(id, way) else { return };
+        let Some(frame) = self.net.take(id, way) else {
+            return;
+        };
         match (purpose, to.place) {
             (Purpose::FrontEnd, Place::FrontEnd) => self.front_end_takes(id, from, frame, was_up),
             (Purpose::FrontEnd, Place::Node(index)) => self.node_hears_front_end(index, id, frame),
             (Purpose::Peer, Place::Node(index)) if way == Way::Forth => {
                 self.acceptor_takes(index, id, from, frame, was_up);
             }
-            (Purpose::Peer, Place::Node(index)) => self.dialler_takes(index, id, from, frame, was_up),
-            (Purpose::Peer, Place::FrontEnd) => unreachable!("nodes do not dial the front-end as a peer"),
+            (Purpose::Peer, Place::Node(index)) => {
+                self.dialler_takes(index, id, from, frame, was_up)
+            }
+            (Purpose::Peer, Place::FrontEnd) => {
+                unreachable!("nodes do not dial the front-end as a peer")
+            }
         }
     }
 
     /// Tells replicas of dialled links that their own end closed.
     fn tell_lost(&mut self, index: usize) {
-        while let Some(peer) =
-            self.slots[index].node.as_mut().filter(|n| !n.paused).and_then(|n| n.lost.pop_front())
+        while let Some(peer) = self.slots[index]
+            .node
+            .as_mut()
+            .filter(|n| !n.paused)
+            .and_then(|n| n.lost.pop_front())
         {
             self.peer_down(index, peer);
         }
@@ -322,7 +353,10 @@ impl Cluster {
                 continue;
             }
             self.step_node(index, Event::Tick);
-            if self.node(index).is_some_and(|node| node.leave_by_ms.is_some_and(|by| by <= now)) {
+            if self
+                .node(index)
+                .is_some_and(|node| node.leave_by_ms.is_some_and(|by| by <= now))
+            {
                 self.end_node(index, "stopped in place: no answer from the front-end");
             } else {
                 self.dial_due(index);
@@ -336,7 +370,9 @@ impl Cluster {
     fn front_end_takes(&mut self, id: u64, from: Place, frame: Frame, was_up: bool) {
         let now = self.now_ms;
         let sender = self.place_name(from);
-        let Some(front_end) = &mut self.front_end else { return };
+        let Some(front_end) = &mut self.front_end else {
+            return;
+        };
         match frame {
             Frame::Greeting => self.net.send(id, Way::Back, Frame::Greeted),
             Frame::Data(bytes) => {
@@ -345,9 +381,14 @@ impl Cluster {
                 if self.verbose || weight == Weight::Message {
                     self.note(|| format!("{sender} → fe: {text}"));
                 }
-                let Some(front_end) = &mut self.front_end else { return };
+                let Some(front_end) = &mut self.front_end else {
+                    return;
+                };
                 if !was_up {
-                    assert!(matches!(message, FromNode::Register(_)), "a node registers first");
+                    assert!(
+                        matches!(message, FromNode::Register(_)),
+                        "a node registers first"
+                    );
                     front_end.nodes.insert(id);
                     if let Some(conn) = self.net.get_mut(id) {
                         conn.acceptor.up = true;
@@ -379,7 +420,9 @@ impl Cluster {
 
     fn flush_front_end(&mut self) {
         let now = self.now_ms;
-        let Some(front_end) = &mut self.front_end else { return };
+        let Some(front_end) = &mut self.front_end else {
+            return;
+        };
         let out = front_end.coordinator.flush();
         let epoch_before = self.stored.view.as_ref().map(|view| view.epoch);
         if let Some(stored) = out.store {
@@ -393,7 +436,9 @@ impl Cluster {
                 net.send(link.0, Way::Back, Frame::Data(message.encode()));
             }
         };
-        let Some(front_end) = &mut self.front_end else { return };
+        let Some(front_end) = &mut self.front_end else {
+            return;
+        };
         for (link, message) in &out.messages {
             send(&mut self.net, &front_end.nodes, *link, message);
         }
@@ -425,14 +470,24 @@ impl Cluster {
             for request in out.requests {
                 bytes += gateway::request_bytes(&request);
                 frame.push(request);
-                if frame.len() == limits::CHAIN_REQUESTS_MAX || bytes > limits::CHAIN_BATCH_BYTES_TARGET {
+                if frame.len() == limits::CHAIN_REQUESTS_MAX
+                    || bytes > limits::CHAIN_BATCH_BYTES_TARGET
+                {
                     bytes = 0;
                     let requests = std::mem::take(&mut frame);
-                    send(&mut self.net, &front_end.nodes, head, &ToNode::Requests { epoch, requests });
+                    send(
+                        &mut self.net,
+                        &front_end.nodes,
+                        head,
+                        &ToNode::Requests { epoch, requests },
+                    );
                 }
             }
             if !frame.is_empty() {
-                let message = ToNode::Requests { epoch, requests: frame };
+                let message = ToNode::Requests {
+                    epoch,
+                    requests: frame,
+                };
                 send(&mut self.net, &front_end.nodes, head, &message);
             }
         }
@@ -465,7 +520,11 @@ impl Cluster {
     fn view_made(&mut self) {
         if let Some(view) = self.stored.view.clone() {
             self.note(|| format!("fe makes view {}", show::view(&view)));
-            let nodes: Vec<&Node> = self.slots.iter().filter_map(|slot| slot.node.as_ref()).collect();
+            let nodes: Vec<&Node> = self
+                .slots
+                .iter()
+                .filter_map(|slot| slot.node.as_ref())
+                .collect();
             self.oracle.view_made(&view, &nodes);
         }
     }
@@ -494,7 +553,9 @@ impl Cluster {
 
     fn flush_node(&mut self, index: usize) {
         loop {
-            let Some(node) = &mut self.slots[index].node else { return };
+            let Some(node) = &mut self.slots[index].node else {
+                return;
+            };
             let out = node.replica.flush();
             if out.is_empty() {
                 break;
@@ -518,8 +579,12 @@ impl Cluster {
                 };
                 return self.end_node(index, &reason);
             }
-            let Some(node) = &mut self.slots[index].node else { return };
-            let Some(durable) = node.newly_durable() else { break };
+            let Some(node) = &mut self.slots[index].node else {
+                return;
+            };
+            let Some(durable) = node.newly_durable() else {
+                break;
+            };
             self.step_node(index, Event::Durable(durable));
         }
         self.dirty.remove(&Place::Node(index));
@@ -530,7 +595,9 @@ impl Cluster {
 
     /// What a node wrote and held back becomes durable.
     pub fn sync(&mut self, index: usize) {
-        let Some(node) = &mut self.slots[index].node else { return };
+        let Some(node) = &mut self.slots[index].node else {
+            return;
+        };
         node.journal.sync();
         if let Some(durable) = node.newly_durable() {
             self.step_node(index, Event::Durable(durable));
@@ -549,7 +616,9 @@ impl Cluster {
     }
 
     fn keep_links(&mut self, index: usize, wanted: Vec<Member>) {
-        let Some(node) = &mut self.slots[index].node else { return };
+        let Some(node) = &mut self.slots[index].node else {
+            return;
+        };
         let mut dropped = Vec::new();
         node.dialled.retain(|_, dialler| {
             let keep = wanted.contains(&dialler.peer);
@@ -575,23 +644,28 @@ impl Cluster {
     }
 
     fn carry(&mut self, index: usize, message: Message) {
-        let Some(node) = &mut self.slots[index].node else { return };
+        let Some(node) = &mut self.slots[index].node else {
+            return;
+        };
         match message {
             Message::FrontEnd(message) => {
                 if let Some(conn) = node.front_end.conn.filter(|_| node.front_end.up) {
-                    self.net.send(conn, Way::Forth, Frame::Data(message.encode()));
+                    self.net
+                        .send(conn, Way::Forth, Frame::Data(message.encode()));
                 }
             }
             Message::Down(peer, message) => {
                 if let Some(dialler) = node.dialled.get(&peer).filter(|dialler| dialler.up)
                     && let Some(conn) = dialler.conn
                 {
-                    self.net.send(conn, Way::Forth, Frame::Data(message.encode()));
+                    self.net
+                        .send(conn, Way::Forth, Frame::Data(message.encode()));
                 }
             }
             Message::Up(link, message) => {
                 if let Some(conn) = node.inbound.get(&link) {
-                    self.net.send(*conn, Way::Back, Frame::Data(message.encode()));
+                    self.net
+                        .send(*conn, Way::Back, Frame::Data(message.encode()));
                 }
             }
             Message::CloseDown(peer) => {
@@ -616,9 +690,14 @@ impl Cluster {
     /// Dials whomever it is time for; gives up handshakes that last too long.
     fn dial_due(&mut self, index: usize) {
         let now = self.now_ms;
-        let Some(node) = &mut self.slots[index].node else { return };
+        let Some(node) = &mut self.slots[index].node else {
+            return;
+        };
         let front_end = &mut node.front_end;
-        if let Some(conn) = front_end.conn.filter(|_| !front_end.up && now >= front_end.since_ms + HANDSHAKE_MS) {
+        if let Some(conn) = front_end
+            .conn
+            .filter(|_| !front_end.up && now >= front_end.since_ms + HANDSHAKE_MS)
+        {
             self.net.close(conn, Way::Forth, usize::MAX);
             front_end.conn = None;
             front_end.retry_ms = Some(now);
@@ -626,7 +705,9 @@ impl Cluster {
         if front_end.retry_ms.is_some_and(|at| at <= now) {
             match self.front_end.as_ref().map(|fe| fe.process) {
                 Some(process) => {
-                    let conn = self.net.open(Purpose::FrontEnd, node.process, process, Frame::Greeting);
+                    let conn =
+                        self.net
+                            .open(Purpose::FrontEnd, node.process, process, Frame::Greeting);
                     front_end.conn = Some(conn);
                     front_end.retry_ms = None;
                     front_end.since_ms = now;
@@ -659,19 +740,33 @@ impl Cluster {
 
     fn dial(&mut self, index: usize, peer: Incarnation) {
         let now = self.now_ms;
-        let Some(node) = &mut self.slots[index].node else { return };
+        let Some(node) = &mut self.slots[index].node else {
+            return;
+        };
         let (process, from, cluster) = (node.process, node.id, node.cluster);
-        let Some(dialler) = node.dialled.get_mut(&peer) else { return };
+        let Some(dialler) = node.dialled.get_mut(&peer) else {
+            return;
+        };
         dialler.retry_ms = None;
         let address = dialler.peer.address.clone();
         let target = self.slots.iter().position(|slot| slot.name == address);
-        let target = target.and_then(|at| self.slots[at].node.as_ref()).map(|node| node.process);
+        let target = target
+            .and_then(|at| self.slots[at].node.as_ref())
+            .map(|node| node.process);
         match (target, cluster) {
             (Some(target), Some(cluster)) => {
-                let hello = LinkHello { cluster, from, to: peer };
-                let conn = self.net.open(Purpose::Peer, process, target, Frame::Data(hello.encode()));
-                if let Some(dialler) =
-                    self.slots[index].node.as_mut().and_then(|node| node.dialled.get_mut(&peer))
+                let hello = LinkHello {
+                    cluster,
+                    from,
+                    to: peer,
+                };
+                let conn =
+                    self.net
+                        .open(Purpose::Peer, process, target, Frame::Data(hello.encode()));
+                if let Some(dialler) = self.slots[index]
+                    .node
+                    .as_mut()
+                    .and_then(|node| node.dialled.get_mut(&peer))
                 {
                     dialler.conn = Some(conn);
                     dialler.since_ms = now;
@@ -690,8 +785,12 @@ impl Cluster {
     /// A dialled link broke, or could not be made; it is dialled again after a while.
     fn peer_down(&mut self, index: usize, peer: Incarnation) {
         let now = self.now_ms;
-        let Some(node) = &mut self.slots[index].node else { return };
-        let Some(dialler) = node.dialled.get_mut(&peer) else { return };
+        let Some(node) = &mut self.slots[index].node else {
+            return;
+        };
+        let Some(dialler) = node.dialled.get_mut(&peer) else {
+            return;
+        };
         dialler.conn = None;
         dialler.up = false;
         dialler.retry_ms = Some(now + dialler.wait_ms);
@@ -702,7 +801,9 @@ impl Cluster {
     fn node_hears_front_end(&mut self, index: usize, id: u64, frame: Frame) {
         let now = self.now_ms;
         let name = self.place_name(Place::Node(index));
-        let Some(node) = &mut self.slots[index].node else { return };
+        let Some(node) = &mut self.slots[index].node else {
+            return;
+        };
         if node.front_end.conn != Some(id) {
             return;
         }
@@ -740,14 +841,17 @@ impl Cluster {
 
     fn acceptor_takes(&mut self, index: usize, id: u64, from: Place, frame: Frame, was_up: bool) {
         let (sender, name) = (self.place_name(from), self.place_name(Place::Node(index)));
-        let Some(node) = &mut self.slots[index].node else { return };
+        let Some(node) = &mut self.slots[index].node else {
+            return;
+        };
         let link = LinkId(id);
         match frame {
             Frame::Data(bytes) if !was_up => {
                 let hello = LinkHello::decode(bytes).expect("nodes send what decodes");
                 let known = node.cluster.is_none_or(|mine| mine == hello.cluster);
                 if hello.to == node.id && known {
-                    self.net.send(id, Way::Back, Frame::Data(LinkReply::Accepted.encode()));
+                    self.net
+                        .send(id, Way::Back, Frame::Data(LinkReply::Accepted.encode()));
                     if let Some(conn) = self.net.get_mut(id) {
                         conn.acceptor.up = true;
                     }
@@ -762,7 +866,9 @@ impl Cluster {
             }
             Frame::Data(bytes) => {
                 let message = Downstream::decode(bytes).expect("nodes send what decodes");
-                let Some(from) = node.dialled_by.get(&link).copied() else { return };
+                let Some(from) = node.dialled_by.get(&link).copied() else {
+                    return;
+                };
                 if !node.inbound.contains_key(&link) {
                     return;
                 }
@@ -770,7 +876,14 @@ impl Cluster {
                 if self.verbose || weight == Weight::Message {
                     self.note(|| format!("{sender} → {name}: {text}"));
                 }
-                self.step_node(index, Event::FromPredecessor { link, from, message });
+                self.step_node(
+                    index,
+                    Event::FromPredecessor {
+                        link,
+                        from,
+                        message,
+                    },
+                );
             }
             Frame::Fin => {
                 node.dialled_by.remove(&link);
@@ -784,8 +897,12 @@ impl Cluster {
 
     fn dialler_takes(&mut self, index: usize, id: u64, from: Place, frame: Frame, was_up: bool) {
         let (sender, name) = (self.place_name(from), self.place_name(Place::Node(index)));
-        let Some(node) = &mut self.slots[index].node else { return };
-        let Some((peer, dialler)) = node.dialled_on(id) else { return };
+        let Some(node) = &mut self.slots[index].node else {
+            return;
+        };
+        let Some((peer, dialler)) = node.dialled_on(id) else {
+            return;
+        };
         match frame {
             Frame::Data(bytes) if !was_up => {
                 match LinkReply::decode(bytes).expect("nodes send what decodes") {
@@ -822,14 +939,25 @@ impl Cluster {
     /// What nodes say of themselves to whoever asks for it: what `recover` sees.
     pub fn registers(&mut self) -> Vec<Register> {
         let nodes = self.slots.iter().filter_map(|slot| slot.node.as_ref());
-        nodes.filter(|node| !node.paused).map(|node| node.replica.registration()).collect()
+        nodes
+            .filter(|node| !node.paused)
+            .map(|node| node.replica.registration())
+            .collect()
     }
 
     /// Everyone that can be a member is, no write is under way, and all hold the same.
     pub fn is_healed(&self) -> Result<(), String> {
-        let Some(front_end) = &self.front_end else { return Err("no front-end".to_owned()) };
-        let Some(view) = front_end.coordinator.view() else { return Err("no view".to_owned()) };
-        let nodes: Vec<&Node> = self.slots.iter().filter_map(|slot| slot.node.as_ref()).collect();
+        let Some(front_end) = &self.front_end else {
+            return Err("no front-end".to_owned());
+        };
+        let Some(view) = front_end.coordinator.view() else {
+            return Err("no view".to_owned());
+        };
+        let nodes: Vec<&Node> = self
+            .slots
+            .iter()
+            .filter_map(|slot| slot.node.as_ref())
+            .collect();
         let mut held: Option<(Seq, u64)> = None;
         for node in &nodes {
             let name = crate::node::name(node.id);
@@ -837,7 +965,11 @@ impl Cluster {
                 return Err(format!("{name} is not in view {}", show::view(view)));
             }
             if node.replica.epoch() != view.epoch {
-                return Err(format!("{name} is in {}, not in {}", node.replica.epoch(), view.epoch));
+                return Err(format!(
+                    "{name} is in {}, not in {}",
+                    node.replica.epoch(),
+                    view.epoch
+                ));
             }
             let (durable, stable, applied, hash) = node.replica.points();
             let last = node.replica.log().last();
@@ -852,7 +984,10 @@ impl Cluster {
             }
         }
         if view.members.len() != nodes.len() {
-            return Err(format!("view {} has members that do not run", show::view(view)));
+            return Err(format!(
+                "view {} has members that do not run",
+                show::view(view)
+            ));
         }
         Ok(())
     }

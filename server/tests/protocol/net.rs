@@ -71,7 +71,12 @@ pub struct End {
 
 impl End {
     fn new(process: Process) -> End {
-        End { process, open: true, up: false, inbox: VecDeque::new() }
+        End {
+            process,
+            open: true,
+            up: false,
+            inbox: VecDeque::new(),
+        }
     }
 }
 
@@ -117,7 +122,11 @@ impl Net {
     /// A new connection, with the dialler's first frame on it.
     pub fn open(&mut self, purpose: Purpose, from: Process, to: Process, first: Frame) -> u64 {
         self.last += 1;
-        let mut conn = Conn { purpose, dialler: End::new(from), acceptor: End::new(to) };
+        let mut conn = Conn {
+            purpose,
+            dialler: End::new(from),
+            acceptor: End::new(to),
+        };
         conn.acceptor.inbox.push_back(first);
         self.conns.insert(self.last, conn);
         self.last
@@ -143,7 +152,9 @@ impl Net {
 
     /// Closes the end that sends this way. The first `keep` frames that it sent still arrive, and then the close.
     pub fn close(&mut self, id: u64, way: Way, keep: usize) {
-        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return;
+        };
         let this = conn.to_mut(way.reversed());
         if !this.open {
             return;
@@ -161,7 +172,9 @@ impl Net {
 
     /// Breaks a connection: what was in flight is lost, both ends see the close.
     pub fn break_off(&mut self, id: u64) {
-        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return;
+        };
         for end in [&mut conn.dialler, &mut conn.acceptor] {
             end.inbox.clear();
             end.inbox.push_back(Frame::Fin);
@@ -222,7 +235,9 @@ impl Net {
 
     /// Frames in flight on a connection, in one way.
     pub fn in_flight(&self, id: u64, way: Way) -> usize {
-        self.conns.get(&id).map_or(0, |conn| conn.to(way).inbox.len())
+        self.conns
+            .get(&id)
+            .map_or(0, |conn| conn.to(way).inbox.len())
     }
 
     /// From now on nothing gets from one place to the other; what is sent waits.

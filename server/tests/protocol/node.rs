@@ -21,7 +21,10 @@ pub const LEAVE_MS: u64 = 3000;
 /// A node in memory: its id is new with every start.
 pub fn incarnation(index: usize, life: u32) -> Incarnation {
     let node = NodeId(Uuid::from_u128((index as u128) << 32 | u128::from(life)));
-    Incarnation { node, boot: Boot(u64::from(life)) }
+    Incarnation {
+        node,
+        boot: Boot(u64::from(life)),
+    }
 }
 
 /// `a`, `b`, …; with the number of its life from the second on.
@@ -80,7 +83,14 @@ pub struct Dialler {
 
 impl Dialler {
     pub fn new(peer: Member) -> Dialler {
-        Dialler { peer, conn: None, up: false, since_ms: 0, retry_ms: None, wait_ms: RETRY_MIN_MS }
+        Dialler {
+            peer,
+            conn: None,
+            up: false,
+            since_ms: 0,
+            retry_ms: None,
+            wait_ms: RETRY_MIN_MS,
+        }
     }
 }
 
@@ -117,7 +127,13 @@ pub struct Node {
 }
 
 impl Node {
-    pub fn start(process: Process, index: usize, address: &str, retention: usize, now_ms: u64) -> Node {
+    pub fn start(
+        process: Process,
+        index: usize,
+        address: &str,
+        retention: usize,
+        now_ms: u64,
+    ) -> Node {
         let id = incarnation(index, process.life);
         let config = Config {
             id,
@@ -167,7 +183,10 @@ impl Node {
 
     /// The dialled peer of a connection.
     pub fn dialled_on(&mut self, conn: u64) -> Option<(Incarnation, &mut Dialler)> {
-        let found = self.dialled.iter_mut().find(|(_, dialler)| dialler.conn == Some(conn));
+        let found = self
+            .dialled
+            .iter_mut()
+            .find(|(_, dialler)| dialler.conn == Some(conn));
         found.map(|(peer, dialler)| (*peer, dialler))
     }
 }

@@ -56,12 +56,18 @@ impl Oracle {
     /// An operator decided to go on with what one node has: what was committed may be lost.
     pub fn give_up(&mut self) {
         let any_order = self.any_order;
-        *self = Oracle { given_up: true, any_order, ..Oracle::default() };
+        *self = Oracle {
+            given_up: true,
+            any_order,
+            ..Oracle::default()
+        };
     }
 
     /// Where the writes of this name were committed, oldest first: more than one only after an eviction.
     pub fn committed(&self, session: SessionUuid, request: RequestId) -> &[Seq] {
-        self.by_request.get(&(session, request)).map_or(&[], Vec::as_slice)
+        self.by_request
+            .get(&(session, request))
+            .map_or(&[], Vec::as_slice)
     }
 
     /// What a key held after an entry: the value and its revision.
@@ -96,7 +102,10 @@ impl Oracle {
         let whole = replica.is_whole();
         let before = std::mem::replace(&mut seen.applied, applied);
         let was_whole = std::mem::replace(&mut seen.whole, whole);
-        assert!(applied >= before || !(whole && was_whole), "{who} unapplies {before} to {applied}");
+        assert!(
+            applied >= before || !(whole && was_whole),
+            "{who} unapplies {before} to {applied}"
+        );
         let new: Vec<Batch> = replica.log().after_seq(before).cloned().collect();
         for batch in new.into_iter().filter(|batch| batch.first() <= applied) {
             self.compare(&who, &batch, applied);
@@ -104,17 +113,27 @@ impl Oracle {
         if whole {
             // Invariant 9.
             let known = *self.hashes.entry(applied).or_insert(hash);
-            assert_eq!(known, hash, "{who} has another state at {applied} than others had");
+            assert_eq!(
+                known, hash,
+                "{who} has another state at {applied} than others had"
+            );
         }
     }
 
     /// Invariant 2: what is committed at one place is the same on every node, for ever.
     fn compare(&mut self, who: &str, batch: &Batch, applied: Seq) {
         if let Some(known) = self.batches.get(&batch.first()) {
-            assert!(known == batch, "{who} commits {batch:?}, others had {known:?} there");
+            assert!(
+                known == batch,
+                "{who} commits {batch:?}, others had {known:?} there"
+            );
         } else {
             let follows = batch.first() == self.end.next();
-            assert!(follows || self.given_up, "{who} commits {batch:?}, committed is {}", self.end);
+            assert!(
+                follows || self.given_up,
+                "{who} commits {batch:?}, committed is {}",
+                self.end
+            );
             self.batches.insert(batch.first(), batch.clone());
         }
         for entry in batch.entries() {
@@ -129,7 +148,10 @@ impl Oracle {
         let end = entry.seq;
         for session in &entry.evict {
             let open = self.sessions.remove(session).is_some();
-            assert!(open || self.given_up, "{end} evicts session {session}, which is not open");
+            assert!(
+                open || self.given_up,
+                "{end} evicts session {session}, which is not open"
+            );
         }
         match entry.effect {
             Effect::Open { uuid, .. } => {
@@ -137,9 +159,17 @@ impl Oracle {
                 assert!(!twice, "{end} opens a session that is open");
                 self.sessions.insert(SessionSeq(end), uuid);
             }
-            Effect::Write { session, request, decision, .. } => {
+            Effect::Write {
+                session,
+                request,
+                decision,
+                ..
+            } => {
                 let uuid = self.sessions.get(&session).copied();
-                assert!(uuid.is_some() || self.given_up, "{end} is of {session}, which is not open");
+                assert!(
+                    uuid.is_some() || self.given_up,
+                    "{end} is of {session}, which is not open"
+                );
                 // Invariant 7, and the order of one connection's writes.
                 let highest = self.highest_ids.entry(session).or_insert(request);
                 let is_first = *highest == request;
@@ -166,12 +196,18 @@ impl Oracle {
             }
             Decision::Deleted { key } => {
                 let (held, _) = self.at(key, seq);
-                assert!(held.is_some() || self.given_up, "{seq} deletes {key}, which holds nothing");
+                assert!(
+                    held.is_some() || self.given_up,
+                    "{seq} deletes {key}, which holds nothing"
+                );
                 (key, None)
             }
             Decision::NotSwapped { .. } | Decision::NothingToDelete => return,
         };
-        self.keys.entry(key.to_owned()).or_default().push((seq, value));
+        self.keys
+            .entry(key.to_owned())
+            .or_default()
+            .push((seq, value));
     }
 
     /// The front-end made a view. Invariants 3, 5 and 6.
@@ -182,7 +218,12 @@ impl Oracle {
                 self.view = Some(view.clone());
                 return;
             }
-            assert!(view.epoch > before.epoch, "view {} after {}", view.epoch, before.epoch);
+            assert!(
+                view.epoch > before.epoch,
+                "view {} after {}",
+                view.epoch,
+                before.epoch
+            );
             let ids = |view: &View| view.members.iter().map(|m| m.id.node).collect::<Vec<_>>();
             let (old, new) = (ids(&before), ids(view));
             let kept: Vec<_> = old.iter().filter(|id| new.contains(id)).copied().collect();
@@ -210,22 +251,37 @@ impl Oracle {
 
     /// A node's log holds the committed entry at `seq`, as far as it is kept.
     fn holds(&self, who: &str, node: &Node, seq: Seq) {
-        let committed = self.batches.range(..=seq).next_back().map(|(_, batch)| batch.epoch());
+        let committed = self
+            .batches
+            .range(..=seq)
+            .next_back()
+            .map(|(_, batch)| batch.epoch());
         if let (Some(committed), Some(held)) = (committed, node.replica.log().epoch_at(seq)) {
-            assert_eq!(held, committed, "{who} holds another entry at {seq} than was committed");
+            assert_eq!(
+                held, committed,
+                "{who} holds another entry at {seq} than was committed"
+            );
         }
     }
 
     /// Looks at a node and its neighbours. Invariants 1 and 3.
     pub fn check(&mut self, index: usize, nodes: &[Option<&Node>], net: &Net) {
-        let Some(Some(this)) = nodes.get(index) else { return };
+        let Some(Some(this)) = nodes.get(index) else {
+            return;
+        };
         for successor in nodes.iter().flatten() {
-            let Some(conn) = successor.replica.upstream().and_then(|link| net.get(link.0)) else {
+            let Some(conn) = successor
+                .replica
+                .upstream()
+                .and_then(|link| net.get(link.0))
+            else {
                 continue;
             };
             let dialler = conn.from(Way::Forth).process;
             let predecessor = nodes.iter().flatten().find(|node| node.process == dialler);
-            let Some(predecessor) = predecessor else { continue };
+            let Some(predecessor) = predecessor else {
+                continue;
+            };
             if predecessor.replica.epoch() == successor.replica.epoch()
                 && (predecessor.process == this.process || successor.process == this.process)
             {
@@ -237,14 +293,23 @@ impl Oracle {
 
     /// What a head commits is durable on every member.
     fn check_commit(&mut self, head: &Node, nodes: &[Option<&Node>]) {
-        let Some(view) = head.replica.view() else { return };
+        let Some(view) = head.replica.view() else {
+            return;
+        };
         let (_, _, applied, _) = head.replica.points();
         let is_head = head.replica.is_member() && view.head().is_some_and(|m| m.id == head.id);
-        let known = self.lives.get(&head.id).is_some_and(|seen| seen.everywhere >= applied);
+        let known = self
+            .lives
+            .get(&head.id)
+            .is_some_and(|seen| seen.everywhere >= applied);
         if !is_head || known {
             return;
         }
-        for member in nodes.iter().flatten().filter(|node| view.position(node.id).is_some()) {
+        for member in nodes
+            .iter()
+            .flatten()
+            .filter(|node| view.position(node.id).is_some())
+        {
             let (durable, ..) = member.replica.points();
             let who = name(member.id);
             assert!(

@@ -54,23 +54,35 @@ impl<'a> Args<'a> {
         for argument in &command.args {
             match argument {
                 goldenscript::Argument::Positional(value) => positional.push(value.as_str()),
-                goldenscript::Argument::KeyValue(key, value) => named.push((key.as_str(), value.as_str())),
+                goldenscript::Argument::KeyValue(key, value) => {
+                    named.push((key.as_str(), value.as_str()))
+                }
                 _ => {}
             }
         }
-        Args { positional: positional.into_iter(), named }
+        Args {
+            positional: positional.into_iter(),
+            named,
+        }
     }
 
     fn next(&mut self) -> Result<&'a str, Failure> {
-        self.positional.next().ok_or_else(|| "an argument is missing".into())
+        self.positional
+            .next()
+            .ok_or_else(|| "an argument is missing".into())
     }
 
     fn parse<T: FromStr<Err: Error + 'static>>(&mut self) -> Result<T, Failure> {
         Ok(self.next()?.parse::<T>()?)
     }
 
-    fn named<T: FromStr<Err: Error + 'static>>(&mut self, name: &str) -> Result<Option<T>, Failure> {
-        let Some(at) = self.named.iter().position(|(key, _)| *key == name) else { return Ok(None) };
+    fn named<T: FromStr<Err: Error + 'static>>(
+        &mut self,
+        name: &str,
+    ) -> Result<Option<T>, Failure> {
+        let Some(at) = self.named.iter().position(|(key, _)| *key == name) else {
+            return Ok(None);
+        };
         Ok(Some(self.named.remove(at).1.parse::<T>()?))
     }
 
@@ -91,8 +103,16 @@ impl<'a> Args<'a> {
 
 impl Script {
     fn new() -> Script {
-        let settings = Settings { failure_timeout_ms: 400, min_replicas: 1 };
-        let flags = Flags { settings, init: true, grace_ms: 2000, request_timeout_ms: 5000 };
+        let settings = Settings {
+            failure_timeout_ms: 400,
+            min_replicas: 1,
+        };
+        let flags = Flags {
+            settings,
+            init: true,
+            grace_ms: 2000,
+            request_timeout_ms: 5000,
+        };
         let mut cluster = Cluster::new(flags);
         cluster.trace = Some(Vec::new());
         Script { cluster }
@@ -103,7 +123,9 @@ impl Script {
             return Ok(Place::FrontEnd);
         }
         let at = self.cluster.slots.iter().position(|slot| slot.name == name);
-        Ok(Place::Node(at.ok_or_else(|| format!("there is no {name}"))?))
+        Ok(Place::Node(
+            at.ok_or_else(|| format!("there is no {name}"))?,
+        ))
     }
 
     fn places(&self, args: &mut Args<'_>) -> Result<(Place, Place), Failure> {
@@ -121,7 +143,9 @@ impl Script {
             _ => {
                 let index = self.cluster.add_slot(1 << 20);
                 if self.cluster.slots[index].name != name {
-                    return Err(format!("the next node is {}", self.cluster.slots[index].name).into());
+                    return Err(
+                        format!("the next node is {}", self.cluster.slots[index].name).into(),
+                    );
                 }
                 index
             }
@@ -136,7 +160,11 @@ impl Script {
     fn pause(&mut self, name: &str, paused: bool) -> Result<(), Failure> {
         match self.place(name)? {
             Place::FrontEnd => {
-                self.cluster.front_end.as_mut().ok_or("the front-end does not run")?.paused = paused;
+                self.cluster
+                    .front_end
+                    .as_mut()
+                    .ok_or("the front-end does not run")?
+                    .paused = paused;
             }
             Place::Node(index) => {
                 let node = self.cluster.slots[index].node.as_mut();
@@ -153,22 +181,41 @@ impl Script {
         let op = match name {
             "hello" => {
                 let number: u128 = args.next()?.trim_start_matches('S').parse()?;
-                Op::Hello { session: SessionUuid(Uuid::from_u128(number)) }
+                Op::Hello {
+                    session: SessionUuid(Uuid::from_u128(number)),
+                }
             }
             "get" => Op::Get { key: text(args)? },
-            "set" => Op::Set { key: text(args)?, value: Value::from(args.next()?) },
+            "set" => Op::Set {
+                key: text(args)?,
+                value: Value::from(args.next()?),
+            },
             "testset" => {
                 let (key, test) = (text(args)?, args.next()?);
                 let test = (test != "-").then(|| Value::from(test));
-                Op::TestSet { key, test, value: Value::from(args.next()?) }
+                Op::TestSet {
+                    key,
+                    test,
+                    value: Value::from(args.next()?),
+                }
             }
             "delete" => Op::Delete { key: text(args)? },
             _ => {
                 let prefix = args.positional.next().unwrap_or_default().to_owned();
-                Op::List { prefix, after: String::new(), limit: 100 }
+                Op::List {
+                    prefix,
+                    after: String::new(),
+                    limit: 100,
+                }
             }
         };
-        self.send(conn, vec![Request { id: RequestId(id), op }])
+        self.send(
+            conn,
+            vec![Request {
+                id: RequestId(id),
+                op,
+            }],
+        )
     }
 
     fn sets(&mut self, args: &mut Args<'_>) -> Result<(), Failure> {
@@ -177,7 +224,10 @@ impl Script {
         let size: usize = args.named("size")?.unwrap_or(1);
         let request = |id| {
             let (key, value) = (format!("k{id:05}"), Value::from(vec![b'v'; size]));
-            Request { id: RequestId(id), op: Op::Set { key, value } }
+            Request {
+                id: RequestId(id),
+                op: Op::Set { key, value },
+            }
         };
         self.send(conn, (first..first + count).map(request).collect())
     }
@@ -194,7 +244,10 @@ impl Script {
         let (from, to) = self.places(args)?;
         let both = !args.named("one")?.unwrap_or(false);
         let net = &mut self.cluster.net;
-        for (from, to) in [(from, to), (to, from)].into_iter().take(if both { 2 } else { 1 }) {
+        for (from, to) in [(from, to), (to, from)]
+            .into_iter()
+            .take(if both { 2 } else { 1 })
+        {
             match name {
                 "stall" => net.stall(from, to),
                 "flow" => net.unstall(from, to),
@@ -229,13 +282,21 @@ impl Script {
         for _ in 0..count {
             let index = self.cluster.add_slot(retention);
             self.cluster.start_node(index);
-            let joined = self.cluster.run_until(HEAL_MS, |cluster| cluster.is_healed().is_ok());
+            let joined = self
+                .cluster
+                .run_until(HEAL_MS, |cluster| cluster.is_healed().is_ok());
             if !joined {
                 return Err(format!("{:?}", self.cluster.is_healed()).into());
             }
         }
         self.cluster.trace = trace;
-        let view = self.cluster.stored.view.as_ref().map(show::view).unwrap_or_default();
+        let view = self
+            .cluster
+            .stored
+            .view
+            .as_ref()
+            .map(show::view)
+            .unwrap_or_default();
         self.cluster.note(|| format!("view {view}"));
         Ok(())
     }
@@ -243,13 +304,23 @@ impl Script {
     fn heal(&mut self, args: &mut Args<'_>) -> Result<(), Failure> {
         let ms = args.positional.next().map_or(Ok(HEAL_MS), str::parse)?;
         let since = self.cluster.now_ms;
-        if !self.cluster.run_until(ms, |cluster| cluster.is_healed().is_ok()) {
+        if !self
+            .cluster
+            .run_until(ms, |cluster| cluster.is_healed().is_ok())
+        {
             return Err(self.cluster.is_healed().err().unwrap_or_default().into());
         }
         let took = self.cluster.now_ms - since;
-        let view = self.cluster.stored.view.as_ref().map(show::view).unwrap_or_default();
+        let view = self
+            .cluster
+            .stored
+            .view
+            .as_ref()
+            .map(show::view)
+            .unwrap_or_default();
         let end = self.cluster.oracle.end();
-        self.cluster.note(|| format!("healed in {took} ms: view {view}, all hold {end}"));
+        self.cluster
+            .note(|| format!("healed in {took} ms: view {view}, all hold {end}"));
         Ok(())
     }
 
@@ -263,25 +334,40 @@ impl Script {
             };
             let replica = &node.replica;
             let (durable, stable, applied, _) = replica.points();
-            let role = if replica.is_member() { "member" } else { "no member" };
+            let role = if replica.is_member() {
+                "member"
+            } else {
+                "no member"
+            };
             let _ = writeln!(
                 text,
                 "{}: {role} in {}, log {}, durable {durable}, stable {stable}, applied {applied}{}",
                 crate::node::name(node.id),
                 replica.view().map_or("no view".to_owned(), show::view),
                 show::log(&replica.log().boundaries()),
-                if replica.is_whole() { "" } else { ", unfinished snapshot" },
+                if replica.is_whole() {
+                    ""
+                } else {
+                    ", unfinished snapshot"
+                },
             );
         }
         text
     }
 
     fn status(&self) -> Result<String, Failure> {
-        let front_end = self.cluster.front_end.as_ref().ok_or("the front-end does not run")?;
+        let front_end = self
+            .cluster
+            .front_end
+            .as_ref()
+            .ok_or("the front-end does not run")?;
         let status = front_end.coordinator.status();
         let mut text = format!("epoch {}", status.epoch);
-        let roles: Vec<String> =
-            status.members.iter().map(|m| format!("{} {:?}", m.node, m.role)).collect();
+        let roles: Vec<String> = status
+            .members
+            .iter()
+            .map(|m| format!("{} {:?}", m.node, m.role))
+            .collect();
         let _ = writeln!(text, ": {}", roles.join(", "));
         for learner in &status.learners {
             let _ = writeln!(text, "learner {} {:?}", learner.node, learner.phase);
@@ -291,7 +377,9 @@ impl Script {
         }
         for event in &status.events {
             let part = |name: &str, value: &Option<String>| {
-                value.as_ref().map_or(String::new(), |value| format!(" {name} {value}"))
+                value
+                    .as_ref()
+                    .map_or(String::new(), |value| format!(" {name} {value}"))
             };
             let _ = writeln!(
                 text,
@@ -301,7 +389,9 @@ impl Script {
                 part("of", &event.node),
                 part("from", &event.from),
                 part("to", &event.to),
-                event.took_ms.map_or(String::new(), |ms| format!(" in {ms} ms")),
+                event
+                    .took_ms
+                    .map_or(String::new(), |ms| format!(" in {ms} ms")),
             );
         }
         Ok(text)
@@ -332,10 +422,13 @@ impl goldenscript::Runner for Script {
             "flags" => {
                 let flags = &mut self.cluster.flags;
                 let settings = &mut flags.settings;
-                settings.failure_timeout_ms = args.named("timeout")?.unwrap_or(settings.failure_timeout_ms);
+                settings.failure_timeout_ms = args
+                    .named("timeout")?
+                    .unwrap_or(settings.failure_timeout_ms);
                 settings.min_replicas = args.named("min")?.unwrap_or(settings.min_replicas);
                 flags.grace_ms = args.named("grace")?.unwrap_or(flags.grace_ms);
-                flags.request_timeout_ms = args.named("request")?.unwrap_or(flags.request_timeout_ms);
+                flags.request_timeout_ms =
+                    args.named("request")?.unwrap_or(flags.request_timeout_ms);
                 flags.init = args.named("init")?.unwrap_or(flags.init);
             }
             "cluster" => self.cluster(&mut args)?,
@@ -380,7 +473,9 @@ impl goldenscript::Runner for Script {
                 self.cluster.disconnect(conn);
                 self.cluster.flush();
             }
-            "hello" | "set" | "testset" | "delete" | "get" | "list" => self.request(name, &mut args)?,
+            "hello" | "set" | "testset" | "delete" | "get" | "list" => {
+                self.request(name, &mut args)?
+            }
             "sets" => self.sets(&mut args)?,
             "deliver" => self.deliver(&mut args)?,
             "run" => {
@@ -394,7 +489,12 @@ impl goldenscript::Runner for Script {
             _ => return Err(format!("what is {name}?").into()),
         }
         args.end()?;
-        let mut lines = self.cluster.trace.as_mut().map(std::mem::take).unwrap_or_default();
+        let mut lines = self
+            .cluster
+            .trace
+            .as_mut()
+            .map(std::mem::take)
+            .unwrap_or_default();
         for (conn, code, reason) in std::mem::take(&mut self.cluster.closed) {
             lines.push(format!("{conn} closed {code}: {reason}"));
         }
@@ -405,7 +505,10 @@ impl goldenscript::Runner for Script {
 }
 
 fn run(name: &str) {
-    let path = format!("{}/tests/protocol/scripts/{name}", env!("CARGO_MANIFEST_DIR"));
+    let path = format!(
+        "{}/tests/protocol/scripts/{name}",
+        env!("CARGO_MANIFEST_DIR")
+    );
     if let Err(error) = goldenscript::run(&mut Script::new(), &path) {
         panic!("{name}: {error}");
     }

@@ -27,8 +27,16 @@ pub fn log(log: &Boundaries) -> String {
     if log.base.last.0 > 0 {
         parts.push(format!("..{}@{}", log.base.last, log.base.epoch));
     }
-    parts.extend(log.runs.iter().map(|run| format!("{}@{}", run.last, run.epoch)));
-    if parts.is_empty() { "empty".to_owned() } else { parts.join(" ") }
+    parts.extend(
+        log.runs
+            .iter()
+            .map(|run| format!("{}@{}", run.last, run.epoch)),
+    );
+    if parts.is_empty() {
+        "empty".to_owned()
+    } else {
+        parts.join(" ")
+    }
 }
 
 pub fn session(uuid: SessionUuid) -> String {
@@ -77,11 +85,17 @@ pub fn from_node(message: &FromNode) -> (Weight, String) {
             text + " log " + &log(&register.log)
         }
         FromNode::Down { epoch, id, offered } => {
-            format!("down {epoch} {}{}", name(*id), if *offered { " (offered)" } else { "" })
+            format!(
+                "down {epoch} {}{}",
+                name(*id),
+                if *offered { " (offered)" } else { "" }
+            )
         }
         FromNode::Ready { epoch, id } => format!("ready {epoch} {}", name(*id)),
         FromNode::Here { nonce } => format!("here {nonce}"),
-        FromNode::Answers { epoch, answers } => format!("answers {epoch}: {}", list(answers, answer)),
+        FromNode::Answers { epoch, answers } => {
+            format!("answers {epoch}: {}", list(answers, answer))
+        }
         FromNode::AskView => "ask view".to_owned(),
         FromNode::Leave => "leave".to_owned(),
     };
@@ -92,9 +106,18 @@ pub fn downstream(message: &Downstream) -> (Weight, String) {
     let text = match message {
         Downstream::Beat { .. } => return (Weight::Beat, "beat".to_owned()),
         Downstream::Link { view: of, learner } => {
-            format!("link {}{}", view(of), if *learner { " learner" } else { "" })
+            format!(
+                "link {}{}",
+                view(of),
+                if *learner { " learner" } else { "" }
+            )
         }
-        Downstream::Append { epoch, settle, committed, batches } => {
+        Downstream::Append {
+            epoch,
+            settle,
+            committed,
+            batches,
+        } => {
             let mut text = format!("append {epoch}");
             if let Some(settle) = settle {
                 text += &format!(" settle {settle}");
@@ -107,7 +130,9 @@ pub fn downstream(message: &Downstream) -> (Weight, String) {
         Downstream::Snapshot { epoch, part } => {
             let part = match part {
                 SnapshotPart::Begin { at, at_epoch, .. } => format!("begin {at}@{at_epoch}"),
-                SnapshotPart::Keys { entries, through, .. } => {
+                SnapshotPart::Keys {
+                    entries, through, ..
+                } => {
                     let end = through.as_ref().map_or("the end".to_owned(), Clone::clone);
                     format!("{} keys to {end}", entries.len())
                 }
@@ -125,8 +150,15 @@ pub fn upstream(message: &Upstream) -> (Weight, String) {
     let text = match message {
         Upstream::Beat { .. } => return (Weight::Beat, "beat".to_owned()),
         Upstream::Have { epoch, log: of } => format!("have {epoch} {}", log(of)),
-        Upstream::Stable { epoch, stable, complete } => {
-            format!("stable {epoch} {stable}{}", if *complete { "" } else { " incomplete" })
+        Upstream::Stable {
+            epoch,
+            stable,
+            complete,
+        } => {
+            format!(
+                "stable {epoch} {stable}{}",
+                if *complete { "" } else { " incomplete" }
+            )
         }
         Upstream::Received { epoch, bytes } => format!("received {epoch} {bytes}"),
         Upstream::Stale { epoch } => format!("stale {epoch}"),
@@ -149,11 +181,17 @@ fn request(request: &ChainRequest) -> String {
         ChainOp::Open { uuid, .. } => format!("open {}", session(*uuid)),
         ChainOp::Get { key } => format!("get {key}"),
         ChainOp::List { prefix, .. } => format!("list {prefix:?}"),
-        ChainOp::Write { session, request, write } => {
+        ChainOp::Write {
+            session,
+            request,
+            write,
+        } => {
             let write = match write {
                 Write::Set { key, value } => format!("set {key}={value:?}"),
                 Write::TestSet { key, test, value } => {
-                    let test = test.as_ref().map_or("absent".to_owned(), |test| format!("{test:?}"));
+                    let test = test
+                        .as_ref()
+                        .map_or("absent".to_owned(), |test| format!("{test:?}"));
                     format!("testset {key}={test}→{value:?}")
                 }
                 Write::Delete { key } => format!("delete {key}"),
@@ -172,17 +210,27 @@ fn answer(answer: &Answer) -> String {
         AnswerBody::Set { revision } => format!("set {revision}"),
         AnswerBody::Swapped { revision } => format!("swapped {revision}"),
         AnswerBody::NotSwapped { found, revision } => {
-            let found = found.as_ref().map_or("nothing".to_owned(), |value| format!("{value:?}"));
+            let found = found
+                .as_ref()
+                .map_or("nothing".to_owned(), |value| format!("{value:?}"));
             format!("not swapped, found {found} of {revision}")
         }
-        AnswerBody::Deleted { revision: Some(revision) } => format!("deleted {revision}"),
+        AnswerBody::Deleted {
+            revision: Some(revision),
+        } => format!("deleted {revision}"),
         AnswerBody::Deleted { revision: None } => "nothing to delete".to_owned(),
         AnswerBody::Value { value, revision } => {
-            let value = value.as_ref().map_or("nothing".to_owned(), |value| format!("{value:?}"));
+            let value = value
+                .as_ref()
+                .map_or("nothing".to_owned(), |value| format!("{value:?}"));
             format!("value {value} of {revision}")
         }
         AnswerBody::List { entries, more } => {
-            format!("{} entries{}", entries.len(), if *more { " and more" } else { "" })
+            format!(
+                "{} entries{}",
+                entries.len(),
+                if *more { " and more" } else { "" }
+            )
         }
         AnswerBody::Forgotten => "forgotten".to_owned(),
         AnswerBody::NoSession => "no session".to_owned(),
@@ -207,20 +255,43 @@ pub fn response(response: &Response) -> String {
     let body = match &response.result {
         Ok(Reply::Get { value, revision }) => format!("{} of {revision}", text(value)),
         Ok(Reply::Set { revision, .. }) => format!("set at {revision}"),
-        Ok(Reply::TestSet { swapped: true, revision, .. }) => format!("swapped at {revision}"),
-        Ok(Reply::TestSet { value, revision, .. }) => {
+        Ok(Reply::TestSet {
+            swapped: true,
+            revision,
+            ..
+        }) => format!("swapped at {revision}"),
+        Ok(Reply::TestSet {
+            value, revision, ..
+        }) => {
             format!("not swapped, found {} of {revision}", text(value))
         }
-        Ok(Reply::Delete { deleted: true, revision }) => format!("deleted at {revision}"),
+        Ok(Reply::Delete {
+            deleted: true,
+            revision,
+        }) => format!("deleted at {revision}"),
         Ok(Reply::Delete { .. }) => "nothing to delete".to_owned(),
         Ok(Reply::List { entries, more }) => {
-            let shown: Vec<String> =
-                entries.iter().map(|e| format!("{}={:?}@{}", e.key, e.value, e.revision)).collect();
-            format!("[{}]{}", shown.join(" "), if *more { " and more" } else { "" })
+            let shown: Vec<String> = entries
+                .iter()
+                .map(|e| format!("{}={:?}@{}", e.key, e.value, e.revision))
+                .collect();
+            format!(
+                "[{}]{}",
+                shown.join(" "),
+                if *more { " and more" } else { "" }
+            )
         }
         Ok(Reply::Status(status)) => format!("status epoch {}", status.epoch),
-        Ok(Reply::Hello { session: uuid, resumed, .. }) => {
-            format!("{} {}", session(*uuid), if *resumed { "resumed" } else { "not resumed" })
+        Ok(Reply::Hello {
+            session: uuid,
+            resumed,
+            ..
+        }) => {
+            format!(
+                "{} {}",
+                session(*uuid),
+                if *resumed { "resumed" } else { "not resumed" }
+            )
         }
         Err(error) => {
             let outcome = match error.outcome {

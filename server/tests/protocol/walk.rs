@@ -37,7 +37,13 @@ struct Rates {
 impl Rates {
     /// Each seed has its own weather: some faults often, some never.
     fn new(rng: &mut Rng) -> Rates {
-        let mut rate = |most: usize| if rng.chance(60) { rng.below(most) as u64 } else { 0 };
+        let mut rate = |most: usize| {
+            if rng.chance(60) {
+                rng.below(most) as u64
+            } else {
+                0
+            }
+        };
         Rates {
             kill: rate(300),
             leave: rate(100),
@@ -77,8 +83,16 @@ impl Walk {
     fn new(seed: u64, traced: bool) -> Walk {
         let mut rng = Rng::new(seed);
         let rates = Rates::new(&mut rng);
-        let settings = Settings { failure_timeout_ms: 400, min_replicas: 1 };
-        let flags = Flags { settings, init: true, grace_ms: 1500, request_timeout_ms: 3000 };
+        let settings = Settings {
+            failure_timeout_ms: 400,
+            min_replicas: 1,
+        };
+        let flags = Flags {
+            settings,
+            init: true,
+            grace_ms: 1500,
+            request_timeout_ms: 3000,
+        };
         let mut cluster = Cluster::new(flags);
         cluster.trace = traced.then(Vec::new);
         cluster.start_front_end();
@@ -89,8 +103,18 @@ impl Walk {
             let index = cluster.add_slot(retention);
             cluster.start_node(index);
         }
-        let clients = (1..=3).map(|number| Client::new(number, number == 3 && rng.chance(50))).collect();
-        Walk { cluster, rng, rates, clients, undo: Vec::new(), shown: Seq::ZERO, nodes_max }
+        let clients = (1..=3)
+            .map(|number| Client::new(number, number == 3 && rng.chance(50)))
+            .collect();
+        Walk {
+            cluster,
+            rng,
+            rates,
+            clients,
+            undo: Vec::new(),
+            shown: Seq::ZERO,
+            nodes_max,
+        }
     }
 
     fn run(&mut self) -> Result<(), String> {
@@ -122,7 +146,9 @@ impl Walk {
         let eager = self.rng.chance(50);
         for _ in 0..self.rng.below(60) {
             let ready = self.cluster.deliverable();
-            let Some(&(conn, way)) = self.rng.pick(&ready) else { break };
+            let Some(&(conn, way)) = self.rng.pick(&ready) else {
+                break;
+            };
             self.cluster.take_in(conn, way);
             if eager || self.rng.chance(30) {
                 self.cluster.flush();
@@ -134,14 +160,20 @@ impl Walk {
     fn answers(&mut self) -> Result<(), String> {
         let now = self.cluster.now_ms;
         for (conn, response) in std::mem::take(&mut self.cluster.responses) {
-            let Some(client) = self.clients.iter_mut().find(|c| c.conn() == Some(conn)) else { continue };
+            let Some(client) = self.clients.iter_mut().find(|c| c.conn() == Some(conn)) else {
+                continue;
+            };
             let newest = client.take(&mut self.cluster, response, self.shown)?;
             self.shown = self.shown.max(newest);
         }
         let closed = std::mem::take(&mut self.cluster.closed);
         for client in &mut self.clients {
             let Some(conn) = client.conn() else { continue };
-            let gone = self.cluster.front_end.as_ref().is_none_or(|fe| !fe.clients.contains(&conn));
+            let gone = self
+                .cluster
+                .front_end
+                .as_ref()
+                .is_none_or(|fe| !fe.clients.contains(&conn));
             if gone || closed.iter().any(|(closed, ..)| *closed == conn) {
                 client.lost(now);
             }
@@ -152,12 +184,18 @@ impl Walk {
     /// No node may call anything fatal.
     fn halted(&mut self) -> Result<(), String> {
         for (index, slot) in self.cluster.slots.iter().enumerate() {
-            let Some(reason) = slot.ended.as_ref().filter(|_| slot.node.is_none()) else { continue };
+            let Some(reason) = slot.ended.as_ref().filter(|_| slot.node.is_none()) else {
+                continue;
+            };
             if reason.starts_with("fatal") {
                 return Err(format!("{} ends: {reason}", slot.name));
             }
             // Whoever left comes back.
-            if !self.undo.iter().any(|(_, undo)| matches!(undo, Undo::StartNode(at) if *at == index)) {
+            if !self
+                .undo
+                .iter()
+                .any(|(_, undo)| matches!(undo, Undo::StartNode(at) if *at == index))
+            {
                 let at = self.cluster.now_ms + 100 + self.rng.below(1500) as u64;
                 self.undo.push((at, Undo::StartNode(index)));
                 return Ok(());
@@ -179,7 +217,8 @@ impl Walk {
         if self.rng.rarely(self.rates.kill) && self.may_end(index) {
             let mut rng = Rng::new(self.rng.next());
             self.cluster.note(|| format!("! kill {index}"));
-            self.cluster.kill_node(index, &mut |sent| rng.below(sent + 1));
+            self.cluster
+                .kill_node(index, &mut |sent| rng.below(sent + 1));
             self.later(1500, Undo::StartNode(index));
         }
         if self.rng.rarely(self.rates.leave) && self.may_end(index) {
@@ -195,7 +234,8 @@ impl Walk {
             }
         }
         let (from, to) = (self.any_place(), self.any_place());
-        if self.rng.rarely(self.rates.stall) && from != to && !self.cluster.net.is_stalled(from, to) {
+        if self.rng.rarely(self.rates.stall) && from != to && !self.cluster.net.is_stalled(from, to)
+        {
             self.cluster.note(|| format!("! stall {from:?} {to:?}"));
             self.cluster.net.stall(from, to);
             self.later(1200, Undo::Flow(from, to));
@@ -245,33 +285,56 @@ impl Walk {
     /// Nodes keep their data in memory: one member must live, or the data are gone, as promised. Without a
     /// stored view all of the members must.
     fn may_end(&self, index: usize) -> bool {
-        let Some(view) = &self.cluster.stored.view else { return false };
-        let Some(node) = self.cluster.node(index) else { return false };
+        let Some(view) = &self.cluster.stored.view else {
+            return false;
+        };
+        let Some(node) = self.cluster.node(index) else {
+            return false;
+        };
         let stays = |id| {
-            self.cluster.node_of(id).is_some_and(|n| n.process != node.process && n.leave_by_ms.is_none())
+            self.cluster
+                .node_of(id)
+                .is_some_and(|n| n.process != node.process && n.leave_by_ms.is_none())
         };
         node.leave_by_ms.is_none() && view.members.iter().any(|member| stays(member.id))
     }
 
     /// A front-end without its directory needs all of the last view's members.
     fn may_wipe(&self) -> bool {
-        let Some(view) = &self.cluster.stored.view else { return false };
-        let known = |node: &crate::node::Node| node.replica.view() == Some(view) && node.leave_by_ms.is_none();
-        let all = view.members.iter().all(|member| self.cluster.node_of(member.id).is_some());
-        all && self.cluster.slots.iter().filter_map(|slot| slot.node.as_ref()).all(known)
+        let Some(view) = &self.cluster.stored.view else {
+            return false;
+        };
+        let known = |node: &crate::node::Node| {
+            node.replica.view() == Some(view) && node.leave_by_ms.is_none()
+        };
+        let all = view
+            .members
+            .iter()
+            .all(|member| self.cluster.node_of(member.id).is_some());
+        all && self
+            .cluster
+            .slots
+            .iter()
+            .filter_map(|slot| slot.node.as_ref())
+            .all(known)
     }
 
     fn set_paused(&mut self, place: Place, paused: bool) -> bool {
         let slot = match place {
             Place::FrontEnd => self.cluster.front_end.as_mut().map(|fe| &mut fe.paused),
-            Place::Node(index) => self.cluster.slots[index].node.as_mut().map(|node| &mut node.paused),
+            Place::Node(index) => self.cluster.slots[index]
+                .node
+                .as_mut()
+                .map(|node| &mut node.paused),
         };
         slot.is_some_and(|slot| std::mem::replace(slot, paused) != paused)
     }
 
     fn undo_due(&mut self, all: bool) {
         let now = self.cluster.now_ms;
-        let (due, rest) = std::mem::take(&mut self.undo).into_iter().partition(|(at, _)| all || *at <= now);
+        let (due, rest) = std::mem::take(&mut self.undo)
+            .into_iter()
+            .partition(|(at, _)| all || *at <= now);
         self.undo = rest;
         let due: Vec<(u64, Undo)> = due;
         for (_, undo) in due {
@@ -313,11 +376,20 @@ impl Walk {
             self.halted()?;
             let answered = self.clients.iter().all(Client::is_answered);
             let healed = self.cluster.is_healed();
-            if answered && healed.is_ok() && self.cluster.slots.iter().all(|slot| slot.node.is_some()) {
+            if answered
+                && healed.is_ok()
+                && self.cluster.slots.iter().all(|slot| slot.node.is_some())
+            {
                 break;
             }
             if self.cluster.now_ms > until {
-                let members = self.cluster.stored.view.iter().flat_map(|v| &v.members).map(|m| name(m.id));
+                let members = self
+                    .cluster
+                    .stored
+                    .view
+                    .iter()
+                    .flat_map(|v| &v.members)
+                    .map(|m| name(m.id));
                 return Err(format!(
                     "does not heal: answered {answered}, {healed:?}, members {:?}",
                     members.collect::<Vec<_>>()
@@ -341,7 +413,9 @@ impl Walk {
                 count += 1;
                 let expected = format!("{count}");
                 if value.is_none_or(|value| value != expected.as_bytes()) {
-                    return Err(format!("the counter goes to {value:?}, not to {expected}, at {seq}"));
+                    return Err(format!(
+                        "the counter goes to {value:?}, not to {expected}, at {seq}"
+                    ));
                 }
             }
         }
@@ -357,7 +431,9 @@ fn walk(seed: u64, trace: Option<&mut Vec<String>>) -> Result<(Seq, u64, usize),
         Ok(result) => result,
         Err(panic) => {
             let text = panic.downcast_ref::<String>().cloned();
-            Err(text.or(panic.downcast_ref::<&str>().map(|t| (*t).to_owned())).unwrap_or_default())
+            Err(text
+                .or(panic.downcast_ref::<&str>().map(|t| (*t).to_owned()))
+                .unwrap_or_default())
         }
     };
     if let (Some(trace), Some(lines)) = (trace, walk.cluster.trace.take()) {
@@ -378,12 +454,17 @@ fn check(seed: u64) -> (Seq, u64, usize) {
     for line in &trace[trace.len().saturating_sub(TRACE_LINES)..] {
         println!("{line}");
     }
-    assert!(again.is_err(), "seed {seed} failed and then did not: it is not deterministic. {error}");
+    assert!(
+        again.is_err(),
+        "seed {seed} failed and then did not: it is not deterministic. {error}"
+    );
     panic!("KVSERVICE_SEED={seed}: {error}");
 }
 
 fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|value| value.parse().expect("a number"))
+    std::env::var(name)
+        .ok()
+        .map(|value| value.parse().expect("a number"))
 }
 
 #[test]
@@ -405,9 +486,15 @@ fn random_walks() {
         ms += now_ms;
         answers += answered;
     }
-    println!("{seeds} seeds: {answers} answers, {entries} entries, {} s of clusters' time", ms / 1000);
+    println!(
+        "{seeds} seeds: {answers} answers, {entries} entries, {} s of clusters' time",
+        ms / 1000
+    );
     // A walk in which nothing happens proves nothing.
-    assert!(entries > 20 * seeds && answers as u64 > 20 * seeds, "{entries} entries, {answers} answers");
+    assert!(
+        entries > 20 * seeds && answers as u64 > 20 * seeds,
+        "{entries} entries, {answers} answers"
+    );
     let _ = TICK_MS;
 }
 

@@ -6,7 +6,9 @@ mod requests;
 mod snapshot;
 mod view;
 
-pub use messages::{Boundaries, Downstream, FromNode, LinkHello, LinkReply, Register, Report, ToNode, Upstream};
+pub use messages::{
+    Boundaries, Downstream, FromNode, LinkHello, LinkReply, Register, Report, ToNode, Upstream,
+};
 pub use messages::{LearnerReport, Refusal, Run};
 pub use requests::{Answer, AnswerBody, ChainOp, ChainRequest, OpenToken, Write};
 pub use snapshot::{OutcomeRecord, SessionRecord, SnapshotPart, StoredOutcome};

@@ -111,11 +111,16 @@ impl AnswerBody {
         const OVERHEAD: usize = 32;
         OVERHEAD
             + match self {
-                AnswerBody::Value { value: Some(value), .. }
-                | AnswerBody::NotSwapped { found: Some(value), .. } => value.0.len(),
-                AnswerBody::List { entries, .. } => {
-                    entries.iter().map(|e| e.key.len() + e.value.0.len() + OVERHEAD).sum()
+                AnswerBody::Value {
+                    value: Some(value), ..
                 }
+                | AnswerBody::NotSwapped {
+                    found: Some(value), ..
+                } => value.0.len(),
+                AnswerBody::List { entries, .. } => entries
+                    .iter()
+                    .map(|e| e.key.len() + e.value.0.len() + OVERHEAD)
+                    .sum(),
                 _ => 0,
             }
     }

@@ -7,8 +7,8 @@
 //! copy of the state is held on either side, and the sender goes on serving.
 
 use crate::api::Value;
-use crate::ids::{Epoch, RequestId, Seq, SessionSeq, SessionUuid};
 use crate::chain::OpenToken;
+use crate::ids::{Epoch, RequestId, Seq, SessionSeq, SessionUuid};
 use serde::{Deserialize, Serialize};
 
 /// One part of a snapshot.

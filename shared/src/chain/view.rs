@@ -44,7 +44,10 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings { failure_timeout_ms: 1000, min_replicas: 1 }
+        Settings {
+            failure_timeout_ms: 1000,
+            min_replicas: 1,
+        }
     }
 }
 

@@ -147,7 +147,10 @@ impl Batch {
     /// The entries, in order.
     #[must_use]
     pub fn entries(&self) -> Entries<'_> {
-        Entries { rest: &self.bytes[HEADER..], next: self.first }
+        Entries {
+            rest: &self.bytes[HEADER..],
+            next: self.first,
+        }
     }
 
     /// Takes one batch off the front of `bytes`, every entry of it checked.
@@ -239,7 +242,9 @@ fn decode_entry<'a>(rest: &mut &'a [u8], seq: Seq) -> Result<Entry<'a>, CodecErr
     let (entry, after) = rest.split_at(length);
     *rest = after;
     let mut body = &entry[ENTRY_HEADER..];
-    let evict = (0..evicted).map(|_| SessionSeq(Seq(body.get_u64_le()))).collect();
+    let evict = (0..evicted)
+        .map(|_| SessionSeq(Seq(body.get_u64_le())))
+        .collect();
     let (key, value) = body.split_at(key_length);
 
     let text = |key: &'a [u8]| match std::str::from_utf8(key) {
@@ -247,7 +252,11 @@ fn decode_entry<'a>(rest: &mut &'a [u8], seq: Seq) -> Result<Entry<'a>, CodecErr
         _ => Err(CodecError::Invalid("entry key")),
     };
     let empty = |part: &[u8]| {
-        if part.is_empty() { Ok(()) } else { Err(CodecError::Invalid("entry: unexpected bytes")) }
+        if part.is_empty() {
+            Ok(())
+        } else {
+            Err(CodecError::Invalid("entry: unexpected bytes"))
+        }
     };
     let decision = match kind {
         OPEN => {
@@ -256,12 +265,24 @@ fn decode_entry<'a>(rest: &mut &'a [u8], seq: Seq) -> Result<Entry<'a>, CodecErr
                 return Err(CodecError::Invalid("session opening"));
             }
             let mut token = value;
-            let token = OpenToken { front_end: token.get_u64_le(), ticket: token.get_u64_le() };
-            let effect = Effect::Open { uuid: SessionUuid(uuid), token };
+            let token = OpenToken {
+                front_end: token.get_u64_le(),
+                ticket: token.get_u64_le(),
+            };
+            let effect = Effect::Open {
+                uuid: SessionUuid(uuid),
+                token,
+            };
             return Ok(Entry { seq, evict, effect });
         }
-        PUT => Decision::Set { key: text(key)?, value },
-        SWAP => Decision::Swapped { key: text(key)?, value },
+        PUT => Decision::Set {
+            key: text(key)?,
+            value,
+        },
+        SWAP => Decision::Swapped {
+            key: text(key)?,
+            value,
+        },
         REMOVE => {
             empty(value)?;
             Decision::Deleted { key: text(key)? }
@@ -274,16 +295,23 @@ fn decode_entry<'a>(rest: &mut &'a [u8], seq: Seq) -> Result<Entry<'a>, CodecErr
         SWAP_FAILED => {
             empty(key)?;
             empty(value)?;
-            Decision::NotSwapped { found: None, revision: Seq::ZERO }
+            Decision::NotSwapped {
+                found: None,
+                revision: Seq::ZERO,
+            }
         }
         k if k == SWAP_FAILED | FOUND => {
-            let revision: [u8; 8] =
-                key.try_into().map_err(|_| CodecError::Invalid("found revision"))?;
+            let revision: [u8; 8] = key
+                .try_into()
+                .map_err(|_| CodecError::Invalid("found revision"))?;
             let revision = Seq(u64::from_le_bytes(revision));
             if revision >= seq || revision == Seq::ZERO {
                 return Err(CodecError::Invalid("found revision"));
             }
-            Decision::NotSwapped { found: Some(value), revision }
+            Decision::NotSwapped {
+                found: Some(value),
+                revision,
+            }
         }
         _ => return Err(CodecError::Invalid("entry kind")),
     };
@@ -291,7 +319,16 @@ fn decode_entry<'a>(rest: &mut &'a [u8], seq: Seq) -> Result<Entry<'a>, CodecErr
     if session.0 == Seq::ZERO || session.0 >= seq {
         return Err(CodecError::Invalid("entry session"));
     }
-    Ok(Entry { seq, evict, effect: Effect::Write { session, request, hash, decision } })
+    Ok(Entry {
+        seq,
+        evict,
+        effect: Effect::Write {
+            session,
+            request,
+            hash,
+            decision,
+        },
+    })
 }
 
 /// Makes a batch, entry by entry. Only the head does.
@@ -309,7 +346,12 @@ impl BatchBuilder {
     pub fn new(epoch: Epoch, first: Seq) -> BatchBuilder {
         let mut bytes = BytesMut::with_capacity(4096);
         bytes.put_bytes(0, HEADER);
-        BatchBuilder { bytes, epoch, first, count: 0 }
+        BatchBuilder {
+            bytes,
+            epoch,
+            first,
+            count: 0,
+        }
     }
 
     /// The sequence number that the next entry gets.
@@ -348,7 +390,12 @@ impl BatchBuilder {
                 token_bytes = bytes;
                 (OPEN, &uuid, &token_bytes)
             }
-            Effect::Write { session: of, request, hash, decision } => {
+            Effect::Write {
+                session: of,
+                request,
+                hash,
+                decision,
+            } => {
                 session = of;
                 request_id = request.0;
                 request_hash = hash;
@@ -358,7 +405,10 @@ impl BatchBuilder {
                     Decision::Deleted { key } => (REMOVE, key.as_bytes(), &[]),
                     Decision::NothingToDelete => (NOTHING_TO_REMOVE, &[], &[]),
                     Decision::NotSwapped { found: None, .. } => (SWAP_FAILED, &[], &[]),
-                    Decision::NotSwapped { found: Some(value), revision } => {
+                    Decision::NotSwapped {
+                        found: Some(value),
+                        revision,
+                    } => {
                         revision_bytes = revision.0.to_le_bytes();
                         (SWAP_FAILED | FOUND, &revision_bytes, value)
                     }
@@ -370,7 +420,8 @@ impl BatchBuilder {
         let value_length = u32::try_from(value.len()).expect("values are within their limit");
         let length = ENTRY_HEADER + 8 * evict.len() + key.len() + value.len();
         self.bytes.reserve(length);
-        self.bytes.put_u32_le(u32::try_from(length).expect("entries are within their limit"));
+        self.bytes
+            .put_u32_le(u32::try_from(length).expect("entries are within their limit"));
         self.bytes.put_u8(kind);
         self.bytes.put_u8(evicted);
         self.bytes.put_u16_le(key_length);
@@ -403,7 +454,8 @@ impl BatchBuilder {
         let checksum = crc32c::crc32c(&self.bytes[4..]);
         self.bytes[..4].copy_from_slice(&checksum.to_le_bytes());
         Batch {
-            bytes: self.bytes.freeze(),
+            // A copy of the right size: the log keeps it, and the builder's buffer is larger.
+            bytes: Bytes::copy_from_slice(&self.bytes),
             epoch: self.epoch,
             first: self.first,
             count: self.count,

@@ -2,7 +2,9 @@
 //! it may be sent.
 
 use super::{Batch, CHAIN_VERSION, CodecError};
-use crate::chain::{Downstream, FromNode, LinkHello, LinkReply, SnapshotPart, ToNode, Upstream, View};
+use crate::chain::{
+    Downstream, FromNode, LinkHello, LinkReply, SnapshotPart, ToNode, Upstream, View,
+};
 use crate::ids::{Epoch, Seq};
 use crate::limits;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -57,7 +59,11 @@ fn open(frame: &Bytes) -> Result<(u8, u32), CodecError> {
 /// The body of a frame that is covered by its checksum as a whole.
 fn open_body(frame: &Bytes, claimed: u32) -> Result<&[u8], CodecError> {
     let body = &frame[FRAME_HEADER..];
-    if checksum(&frame[..2], body) == claimed { Ok(body) } else { Err(CodecError::Checksum("frame")) }
+    if checksum(&frame[..2], body) == claimed {
+        Ok(body)
+    } else {
+        Err(CodecError::Checksum("frame"))
+    }
 }
 
 fn encode_body<T: Serialize>(kind: u8, value: &T) -> Bytes {
@@ -73,7 +79,11 @@ fn decode_body<T: DeserializeOwned>(frame: &Bytes, claimed: u32) -> Result<T, Co
     let body = open_body(frame, claimed)?;
     let (value, rest) =
         postcard::take_from_bytes(body).map_err(|_| CodecError::Invalid("frame body"))?;
-    if rest.is_empty() { Ok(value) } else { Err(CodecError::Length("frame body")) }
+    if rest.is_empty() {
+        Ok(value)
+    } else {
+        Err(CodecError::Length("frame body"))
+    }
 }
 
 macro_rules! plain_message {
@@ -104,7 +114,12 @@ impl ChainMessage for Downstream {
             Downstream::Link { view, learner } => encode_body(LINK, &(view, learner)),
             Downstream::Snapshot { epoch, part } => encode_body(SNAPSHOT, &(epoch, part)),
             Downstream::Beat { epoch, committed } => encode_body(BEAT, &(epoch, committed)),
-            Downstream::Append { epoch, settle, committed, batches } => {
+            Downstream::Append {
+                epoch,
+                settle,
+                committed,
+                batches,
+            } => {
                 let length: usize = batches.iter().map(|b| b.bytes().len()).sum();
                 let covered = FRAME_HEADER + APPEND_HEADER;
                 let mut frame = BytesMut::with_capacity(covered + length);
@@ -157,7 +172,10 @@ fn decode_append(mut frame: Bytes, claimed: u32) -> Result<Downstream, CodecErro
         return Err(CodecError::Length("append"));
     }
     let mut header = &frame[FRAME_HEADER..covered];
-    let epoch = Epoch { term: header.get_u32_le(), number: header.get_u64_le() };
+    let epoch = Epoch {
+        term: header.get_u32_le(),
+        number: header.get_u64_le(),
+    };
     let committed = Seq(header.get_u64_le());
     let settles = header.get_u8();
     let settle = Seq(header.get_u64_le());
@@ -171,7 +189,10 @@ fn decode_append(mut frame: Bytes, claimed: u32) -> Result<Downstream, CodecErro
     let mut batches: Vec<Batch> = Vec::new();
     for _ in 0..count {
         let batch = Batch::decode(&mut frame)?;
-        if batches.last().is_some_and(|last| last.last().next() != batch.first()) {
+        if batches
+            .last()
+            .is_some_and(|last| last.last().next() != batch.first())
+        {
             return Err(CodecError::Invalid("append order"));
         }
         batches.push(batch);
@@ -179,5 +200,10 @@ fn decode_append(mut frame: Bytes, claimed: u32) -> Result<Downstream, CodecErro
     if !frame.is_empty() {
         return Err(CodecError::Length("append"));
     }
-    Ok(Downstream::Append { epoch, settle, committed, batches })
+    Ok(Downstream::Append {
+        epoch,
+        settle,
+        committed,
+        batches,
+    })
 }

@@ -31,7 +31,9 @@ pub enum CodecError {
     #[error("checksum mismatch in {0}")]
     Checksum(&'static str),
     /// Another version of the protocol.
-    #[error("the peer speaks chain protocol {0}, this is {CHAIN_VERSION}: run the same version everywhere")]
+    #[error(
+        "the peer speaks chain protocol {0}, this is {CHAIN_VERSION}: run the same version everywhere"
+    )]
     Version(u8),
     /// A frame of an unknown kind, or of one that this end does not take.
     #[error("unexpected frame kind {0}")]
