@@ -2,9 +2,12 @@
 
 use kvservice_client::Status;
 use kvservice_shared::api::EventKind;
+use kvservice_tests::Uuid;
 use kvservice_tests::chain::{Chain, Setup, has_event};
 use kvservice_tests::load::{Allow, Load, fill};
+use kvservice_tests::raw::Raw;
 use kvservice_tests::rounds::{Round, rounds};
+use serde_json::json;
 use std::time::Duration;
 
 const CLIENTS: usize = 4;
@@ -178,5 +181,57 @@ fn front_end_paused_and_resumed() {
         chain.until_members(3).await;
         let figures = load.stop_and_settle(&mut chain, 3).await;
         round.say(&figures.to_string());
+    });
+}
+
+/// A write was ordered and could not be committed when its connection was lost; it is sent again on another,
+/// and then a read. The read used to be answered at once, from before the write: the head held the write for
+/// the lost connection's, and saw nothing for the read to wait for.
+#[test]
+fn a_read_waits_for_a_write_that_was_sent_again() {
+    rounds(async |round| {
+        let mut chain = Chain::start(
+            round,
+            Setup {
+                nodes: 2,
+                ..Setup::default()
+            },
+        )
+        .await;
+        let server = chain.clients();
+        let tail = chain.order_now().await[1];
+        let hello = json!({"id": 1, "op": "hello", "session": Uuid::from_u128(7).to_string()});
+        let set = |id: u64, value: &str| json!({"id": id, "op": "set", "key": "k", "value": value});
+
+        let mut lost = Raw::connect(server).await;
+        assert_eq!(lost.ask(hello.to_string()).await["resumed"], false);
+        assert_eq!(lost.ask(set(2, "old").to_string()).await["value"], "old");
+        chain.node(tail).process.pause();
+        lost.say(set(3, "new").to_string()).await;
+        // Answered by the front-end itself: it has read what came before.
+        assert_eq!(
+            lost.ask(json!({"id": 4, "op": "status"}).to_string()).await["id"],
+            4
+        );
+
+        let mut next = Raw::connect(server).await;
+        assert_eq!(next.ask(hello.to_string()).await["resumed"], true);
+        let get = json!({"id": 5, "op": "get", "key": "k"});
+        next.say(set(3, "new").to_string()).await;
+        next.say(get.to_string()).await;
+        let answer = next.ask(json!({"id": 6, "op": "status"}).to_string()).await;
+        assert_eq!(answer["id"], 6, "{answer}");
+        // Another's read comes after, and waits for nobody: whatever could be answered has been.
+        let mut other = Raw::connect(server).await;
+        let answer = other
+            .ask(json!({"id": 1, "op": "get", "key": "k"}).to_string())
+            .await;
+        assert_eq!(answer["value"], "old");
+        chain.node(tail).process.resume();
+        let mut answers = [next.hear_json().await, next.hear_json().await];
+        answers.sort_by_key(|answer| answer["id"].as_u64());
+        assert_eq!(answers[0]["id"], 3, "{answers:?}");
+        assert_eq!(answers[1]["value"], "new", "{answers:?}");
+        chain.settle(2).await;
     });
 }
