@@ -18,7 +18,7 @@ use kvservice_shared::chain::{
 use kvservice_shared::codec::{Batch, BatchBuilder, Decision, Effect, Entry};
 use kvservice_shared::ids::{ConnId, RequestId, Seq, SessionSeq, SessionUuid, Ticket};
 use kvservice_shared::limits;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use xxhash_rust::xxh3::Xxh3;
 
 /// An answers frame is closed once it passes this many bytes.
@@ -34,6 +34,12 @@ pub(super) struct Head {
     /// Who waits for which entry to be committed, in order of entries.
     waiting: VecDeque<(Seq, Waiter)>,
     answers: Vec<Answer>,
+    /// Connections that sent a pending write again which the entry ascribes to an earlier connection. Until it is
+    /// committed their reads wait, of any key.
+    ///
+    /// Without it: a connection is lost with a write pending; the client sends the write again on another, and
+    /// then a read, which finds no pending write of *its* connection and is answered from before the write.
+    resent: BTreeMap<ConnId, Seq>,
 }
 
 #[derive(Debug)]
@@ -64,13 +70,21 @@ impl Head {
             pending,
             waiting: VecDeque::new(),
             answers: Vec::new(),
+            resent: BTreeMap::new(),
         }
+    }
+
+    /// Reads of this connection wait until this is committed.
+    fn reads_wait_until(&self, conn: ConnId, own: Option<Seq>) -> Seq {
+        let resent = self.resent.get(&conn).copied().unwrap_or(Seq::ZERO);
+        own.unwrap_or(Seq::ZERO).max(self.floor).max(resent)
     }
 
     /// A new view: the front-end sends everything that is unanswered again.
     pub(super) fn forget_waiting(&mut self) {
         self.waiting.clear();
         self.answers.clear();
+        self.resent.clear();
     }
 
     fn answer(&mut self, ticket: Ticket, body: AnswerBody) {
@@ -88,6 +102,9 @@ impl Head {
     /// An entry was applied: it is committed.
     pub(super) fn on_applied<S: State>(&mut self, data: &Data<S>, entry: &Entry<'_>) {
         self.pending.applied(entry);
+        if !self.resent.is_empty() {
+            self.resent.retain(|_, until| *until > entry.seq);
+        }
         while self
             .waiting
             .front()
@@ -196,8 +213,7 @@ impl<S: State> Replica<S> {
         let Some((head, data)) = self.head_mut() else {
             return;
         };
-        let own = head.pending.last_of(conn, &key).unwrap_or(Seq::ZERO);
-        let until = own.max(head.floor);
+        let until = head.reads_wait_until(conn, head.pending.last_of(conn, &key));
         if until > data.applied() {
             head.wait(until, Waiter::Get(ticket, key));
         } else {
@@ -209,11 +225,7 @@ impl<S: State> Replica<S> {
         let Some((head, data)) = self.head_mut() else {
             return;
         };
-        let own = head
-            .pending
-            .last_of_prefix(conn, &prefix)
-            .unwrap_or(Seq::ZERO);
-        let until = own.max(head.floor);
+        let until = head.reads_wait_until(conn, head.pending.last_of_prefix(conn, &prefix));
         if until > data.applied() {
             head.wait(
                 until,
@@ -270,6 +282,8 @@ impl<S: State> Replica<S> {
             Known::NoSession => return head.answer(ticket, AnswerBody::NoSession),
             Known::Forgotten => return head.answer(ticket, AnswerBody::Forgotten),
             Known::Pending(known, seq) if known == hash => {
+                let until = head.resent.entry(conn).or_default();
+                *until = seq.max(*until);
                 return head.wait(seq, Waiter::Write(ticket));
             }
             Known::Applied => {
