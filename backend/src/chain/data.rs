@@ -224,11 +224,18 @@ impl<S: State> Data<S> {
         AnswerBody::List { entries, more }
     }
 
-    /// Drops everything, to take in a snapshot that starts at `at`.
-    pub fn begin_snapshot(&mut self, at: Seq) {
+    /// Drops everything.
+    pub fn clear(&mut self) {
         self.state.clear();
         self.sessions = Sessions::default();
         self.keys_hash = 0;
+        self.applied = Seq::ZERO;
+        self.rolling = false;
+    }
+
+    /// Drops everything, to take in a snapshot that starts at `at`.
+    pub fn begin_snapshot(&mut self, at: Seq) {
+        self.clear();
         self.applied = at;
         self.rolling = true;
     }

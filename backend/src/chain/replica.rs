@@ -296,7 +296,7 @@ impl<S: State> Replica<S> {
     /// Whether this node holds anything of a cluster: entries, a place in its view, or a tail's lessons.
     fn has_data(&self) -> bool {
         let node = self.config.id.node;
-        self.log.last() > Seq::ZERO
+        !self.data.is_rolling() && self.log.last() > Seq::ZERO
             || matches!(self.role, Role::Learner(_))
             || self
                 .meta
@@ -363,7 +363,7 @@ impl<S: State> Replica<S> {
                     ..Meta::default()
                 };
                 self.out.meta = Some(self.meta.clone());
-                self.role = Role::Idle;
+                self.stop_learning();
                 self.set_links();
             }
             Some(mine) => {
@@ -433,6 +433,7 @@ impl<S: State> Replica<S> {
         match position {
             None => {
                 // Fenced, or not yet in. What is not committed stays: the handshake cuts what must be cut.
+                self.stop_learning();
                 self.stable = Seq::ZERO;
                 if self.leaving {
                     self.halt(Halt::Left);

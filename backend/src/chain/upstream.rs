@@ -153,6 +153,7 @@ impl<S: State> Replica<S> {
                 membership.upline.heard_ms = now;
             }
             Role::Idle | Role::Learner(_) if learner && !member && tail == Some(from) => {
+                self.stop_learning();
                 self.role = Role::Learner(Learning {
                     link,
                     settled: false,
@@ -167,6 +168,20 @@ impl<S: State> Replica<S> {
         }
         let (epoch, log) = (of, self.boundaries());
         self.send(Message::Up(link, Upstream::Have { epoch, log }));
+    }
+
+    /// No longer anybody's learner. Half a snapshot is worth nothing: what the log holds beyond it is of no use
+    /// without the rest.
+    pub(super) fn stop_learning(&mut self) {
+        self.role = Role::Idle;
+        if self.data.is_rolling() {
+            let base = Run::default();
+            self.data.clear();
+            self.log = Log::after(base);
+            self.out.journal.push(JournalOp::Reset { base });
+            self.durable = Seq::ZERO;
+            self.stable = Seq::ZERO;
+        }
     }
 
     fn on_append(&mut self, settle: Option<Seq>, committed: Seq, batches: Vec<Batch>) {
@@ -362,7 +377,7 @@ impl<S: State> Replica<S> {
             }
             Role::Learner(learning) if learning.link == link => {
                 // Starts over from what it has, once it is assigned again.
-                self.role = Role::Idle;
+                self.stop_learning();
                 self.ask_view();
             }
             _ => {}
@@ -379,7 +394,7 @@ impl<S: State> Replica<S> {
             }
             Role::Learner(learning) if now - learning.heard_ms > 2 * timeout => {
                 let link = learning.link;
-                self.role = Role::Idle;
+                self.stop_learning();
                 self.send(Message::CloseUp(link));
                 self.ask_view();
             }

@@ -249,10 +249,6 @@ impl Net {
         self.stalled.remove(&(from, to));
     }
 
-    pub fn unstall_all(&mut self) {
-        self.stalled.clear();
-    }
-
     pub fn is_stalled(&self, from: Place, to: Place) -> bool {
         self.stalled.contains(&(from, to))
     }

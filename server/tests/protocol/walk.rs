@@ -1,10 +1,11 @@
 //! Random walks: clients ask, links and processes fail, and whatever happens the oracle's and the clients' checks
 //! hold; once the failures stop, everything heals.
 //!
-//! `KVSERVICE_SEEDS=N` walks N seeds, `KVSERVICE_SEED=N` that one alone, with its trace.
+//! `KVSERVICE_SEEDS=N` walks N seeds, from `KVSERVICE_FIRST_SEED` on; `KVSERVICE_SEED=N` that one alone, with its
+//! trace.
 
 use crate::client::Client;
-use crate::cluster::{Cluster, TICK_MS};
+use crate::cluster::Cluster;
 use crate::front_end::Flags;
 use crate::net::Place;
 use crate::node::name;
@@ -77,6 +78,19 @@ struct Walk {
     /// The newest revision that any answer has shown.
     shown: Seq,
     nodes_max: usize,
+    /// Some node was asked to leave.
+    left: bool,
+    done: Done,
+}
+
+/// What a walk came to.
+#[derive(Clone, Copy, Debug, Default)]
+struct Done {
+    entries: u64,
+    answers: usize,
+    ms: u64,
+    /// The last members were asked to leave, and did, one with the only data: nothing is left to heal from.
+    abandoned: bool,
 }
 
 impl Walk {
@@ -114,6 +128,8 @@ impl Walk {
             undo: Vec::new(),
             shown: Seq::ZERO,
             nodes_max,
+            left: false,
+            done: Done::default(),
         }
     }
 
@@ -224,6 +240,7 @@ impl Walk {
         if self.rng.rarely(self.rates.leave) && self.may_end(index) {
             self.cluster.note(|| format!("! leave {index}"));
             self.cluster.leave(index);
+            self.left = true;
         }
         if self.rng.rarely(self.rates.pause) {
             let place = self.any_place();
@@ -382,6 +399,10 @@ impl Walk {
             {
                 break;
             }
+            if self.is_abandoned() {
+                self.done.abandoned = true;
+                return Ok(());
+            }
             if self.cluster.now_ms > until {
                 let members = self
                     .cluster
@@ -401,6 +422,15 @@ impl Walk {
             client.check_refusals(&self.cluster.oracle)?;
         }
         self.check_counter()
+    }
+
+    /// Nodes that run in memory, and are told to stop one after the other, take their data with them.
+    fn is_abandoned(&self) -> bool {
+        let Some(view) = &self.cluster.stored.view else {
+            return false;
+        };
+        let runs = |id| self.cluster.node_of(id).is_some();
+        self.left && !view.members.iter().any(|member| runs(member.id))
     }
 
     /// The counter counts each success once.
@@ -423,28 +453,28 @@ impl Walk {
     }
 }
 
-/// What a walk came to: how far the log got, and when.
-fn walk(seed: u64, trace: Option<&mut Vec<String>>) -> Result<(Seq, u64, usize), String> {
+fn walk(seed: u64, trace: Option<&mut Vec<String>>) -> Result<Done, String> {
     let mut walk = Walk::new(seed, trace.is_some());
     let ran = catch_unwind(AssertUnwindSafe(|| walk.run()));
-    let result = match ran {
-        Ok(result) => result,
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().cloned();
-            Err(text
-                .or(panic.downcast_ref::<&str>().map(|t| (*t).to_owned()))
-                .unwrap_or_default())
-        }
-    };
+    let result = ran.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        Err(text
+            .or(panic.downcast_ref::<&str>().map(|t| (*t).to_owned()))
+            .unwrap_or_default())
+    });
     if let (Some(trace), Some(lines)) = (trace, walk.cluster.trace.take()) {
         *trace = lines;
     }
-    let answered = walk.clients.iter().map(|client| client.answered).sum();
-    result.map(|()| (walk.cluster.oracle.end(), walk.cluster.now_ms, answered))
+    result.map(|()| Done {
+        entries: walk.cluster.oracle.end().0,
+        answers: walk.clients.iter().map(|client| client.answered).sum(),
+        ms: walk.cluster.now_ms,
+        ..walk.done
+    })
 }
 
 /// Walks a seed; where it fails, again with its trace.
-fn check(seed: u64) -> (Seq, u64, usize) {
+fn check(seed: u64) -> Done {
     let error = match walk(seed, None) {
         Ok(done) => return done,
         Err(error) => error,
@@ -479,23 +509,26 @@ fn random_walks() {
         return;
     }
     let seeds = number("KVSERVICE_SEEDS").unwrap_or(SEEDS);
-    let (mut entries, mut ms, mut answers) = (0, 0, 0);
-    for seed in 0..seeds {
-        let (end, now_ms, answered) = check(seed);
-        entries += end.0;
-        ms += now_ms;
-        answers += answered;
+    let first = number("KVSERVICE_FIRST_SEED").unwrap_or(0);
+    let mut all = Done::default();
+    let mut abandoned = 0;
+    for seed in first..first + seeds {
+        let done = check(seed);
+        all.entries += done.entries;
+        all.answers += done.answers;
+        all.ms += done.ms;
+        abandoned += u64::from(done.abandoned);
     }
-    println!(
-        "{seeds} seeds: {answers} answers, {entries} entries, {} s of clusters' time",
-        ms / 1000
-    );
+    println!("{seeds} seeds, {abandoned} abandoned: {all:?}");
     // A walk in which nothing happens proves nothing.
     assert!(
-        entries > 20 * seeds && answers as u64 > 20 * seeds,
-        "{entries} entries, {answers} answers"
+        all.entries > 20 * seeds && all.answers as u64 > 20 * seeds,
+        "{all:?}"
     );
-    let _ = TICK_MS;
+    assert!(
+        abandoned <= 1 + seeds / 50,
+        "{abandoned} of {seeds} walks lost their data"
+    );
 }
 
 #[test]
