@@ -282,9 +282,7 @@ where
 /// Where it cannot be reached in [`HANDSHAKE_TIMEOUT`], or is no WebSocket server.
 pub async fn dial(address: &str, path: &str) -> Result<WebSocketStream<TcpStream>, LinkError> {
     let connect = async {
-        let stream = TcpStream::connect(address)
-            .await
-            .map_err(|e| WsError::Io(e))?;
+        let stream = TcpStream::connect(address).await.map_err(WsError::Io)?;
         stream.set_nodelay(true).map_err(WsError::Io)?;
         let url = format!("ws://{address}{path}");
         let config = Some(websocket_config());

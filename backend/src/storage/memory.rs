@@ -1,12 +1,12 @@
 //! Storage in memory: gone with the process, and therefore "durable" at once. A process that starts with it
 //! is a new node.
 
-use super::{Journal, Record, State, StorageError};
+use super::{Journal, Record, State, StorageError, Visit};
 use crate::chain::{JournalOp, Meta};
 use bytes::Bytes;
 use kvservice_shared::ids::Seq;
 use std::collections::BTreeMap;
-use std::ops::{Bound, ControlFlow};
+use std::ops::Bound;
 
 /// Keys and values in an ordered map. Keys and values are allocated to their exact size: they live long and
 /// may be many.
@@ -59,7 +59,7 @@ impl State for MemoryState {
         })
     }
 
-    fn scan(&self, from: Bound<&str>, visit: &mut dyn FnMut(&str, &[u8], Seq) -> ControlFlow<()>) {
+    fn scan(&self, from: Bound<&str>, visit: &mut Visit<'_>) {
         for (key, (value, revision)) in self.map.range::<str, _>((from, Bound::Unbounded)) {
             if visit(key, value, *revision).is_break() {
                 return;

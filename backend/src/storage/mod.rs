@@ -44,6 +44,9 @@ pub enum StorageError {
     },
 }
 
+/// Sees a key, its value and the revision that wrote it; says whether to go on.
+pub type Visit<'a> = dyn FnMut(&str, &[u8], Seq) -> ControlFlow<()> + 'a;
+
 /// The keys and values at the applied point.
 pub trait State {
     /// What a key holds.
@@ -55,7 +58,7 @@ pub trait State {
     /// Removes a key; gives what it held.
     fn remove(&mut self, key: &str) -> Option<Record>;
     /// Visits keys in order of their bytes, from a bound on, until told to stop.
-    fn scan(&self, from: Bound<&str>, visit: &mut dyn FnMut(&str, &[u8], Seq) -> ControlFlow<()>);
+    fn scan(&self, from: Bound<&str>, visit: &mut Visit<'_>);
     /// Removes everything.
     fn clear(&mut self);
     /// Number of keys.

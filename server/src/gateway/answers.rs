@@ -7,8 +7,10 @@ use kvservice_shared::ids::RequestId;
 
 /// Bytes of answers that may wait for one connection.
 const CONN_QUEUED_BYTES_MAX: usize = 32 * 1024 * 1024;
-/// Bytes of answers that may wait in all connections together, before those that already have some waiting
-/// get no more.
+/// Bytes of answers that wait for a connection now and then although its client takes them.
+const FEW_QUEUED_BYTES: usize = 64 * 1024;
+/// Bytes of answers that may wait in all connections together, before those for whom more than a few wait get
+/// no more.
 const ALL_QUEUED_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Bytes of answers that may wait in all connections together, before nobody gets more.
 const ALL_QUEUED_BYTES_LIMIT: usize = 512 * 1024 * 1024;
@@ -28,7 +30,7 @@ pub(super) fn response(id: RequestId, op: &ChainOp, body: AnswerBody) -> Respons
 pub fn shed(responses: &mut [Response], mut own: usize, mut all: usize) {
     for response in responses {
         let full = own > CONN_QUEUED_BYTES_MAX
-            || all > ALL_QUEUED_BYTES_MAX && own > 0
+            || all > ALL_QUEUED_BYTES_MAX && own > FEW_QUEUED_BYTES
             || all > ALL_QUEUED_BYTES_LIMIT;
         if full && matches!(response.result, Ok(Reply::Get { .. } | Reply::List { .. })) {
             response.result = Err(error(
