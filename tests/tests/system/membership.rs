@@ -64,8 +64,8 @@ fn joining_node_killed() {
         for attempt in 0.. {
             load.progress(WRITES / 4).await;
             let joining = chain.add_node().await;
-            // Not a wait for anything: the moment is what varies.
-            tokio::time::sleep(Duration::from_millis(12 * attempt)).await;
+            // Not a wait for anything: the moment is what varies, finely at first.
+            tokio::time::sleep(Duration::from_millis(3 * attempt * attempt)).await;
             let status = chain.until("an answer", |_| true).await;
             seen_learning += u32::from(!status.learners.is_empty());
             if status.members.len() == 3 {

@@ -110,12 +110,12 @@ fn joining_node_paused_and_resumed() {
         fill(chain.clients(), 2000, 8 * 1024).await;
         let load = Load::start(chain.clients(), CLIENTS, Allow::Nothing);
         let mut interrupted = 0;
-        for attempt in 0..8 {
+        for attempt in 0..5 {
             load.progress(WRITES).await;
             let joins = joins(&chain.until_members(2).await);
             let joining = chain.add_node().await;
             // Not a wait for anything: the moment is what varies.
-            tokio::time::sleep(Duration::from_millis(12 * attempt)).await;
+            tokio::time::sleep(Duration::from_millis(25 * attempt)).await;
             chain.node(joining).process.pause();
             // If it had joined already, it is missed.
             load.progress(WRITES).await;
