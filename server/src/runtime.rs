@@ -237,6 +237,18 @@ impl FrontEndTask {
         loop {
             tokio::select! {
                 biased;
+                ended = serving.join_next() => {
+                    // All clients were answered and closed. Asked first: their queue is closed then, and a
+                    // closed queue is always ready.
+                    if let Some(ended) = ended {
+                        ended?;
+                    }
+                    for (_, sender) in std::mem::take(&mut self.nodes) {
+                        sender.finish();
+                    }
+                    tracing::info!("stopped");
+                    return Ok(());
+                }
                 _ = node_inputs.recv_many(&mut from_nodes, INPUTS_PER_ROUND), if !node_inputs.is_closed() || !node_inputs.is_empty() => {}
                 _ = conn_inputs.recv_many(&mut from_conns, INPUTS_PER_ROUND) => {}
                 _ = ticks.tick() => {
@@ -249,17 +261,6 @@ impl FrontEndTask {
                     tracing::info!("draining: answering what was asked");
                     let now = self.now_ms();
                     self.coordinator.step(now, coordinator::Input::Stop);
-                }
-                ended = serving.join_next() => {
-                    // All clients were answered and closed.
-                    if let Some(ended) = ended {
-                        ended?;
-                    }
-                    for (_, sender) in std::mem::take(&mut self.nodes) {
-                        sender.finish();
-                    }
-                    tracing::info!("stopped");
-                    return Ok(());
                 }
             }
             // What came meanwhile from the other side goes along.
