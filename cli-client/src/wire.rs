@@ -24,8 +24,9 @@ pub type Socket = WebSocketStream<TcpStream>;
 /// about 2 MiB before JSON's escapes make it longer; the rest is for answers that share a frame.
 pub const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// Bytes read from the socket at once. Allocated with the connection.
-const READ_BUFFER_BYTES: usize = 32 * 1024;
+/// Most bytes read from the socket at once. The library fills so much memory with zeros before each
+/// read, so more is slower for the short answers that are usual.
+const READ_BUFFER_BYTES: usize = 8 * 1024;
 /// Frames are written out once this many bytes are buffered, or when flushed.
 const WRITE_BUFFER_BYTES: usize = 64 * 1024;
 

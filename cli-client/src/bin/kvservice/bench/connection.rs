@@ -59,9 +59,10 @@ impl Plan {
     }
 }
 
-/// The first pause between two attempts to connect again, and the longest.
+/// The first pause between two attempts to connect again, and the longest. All connections together try
+/// far more often, each at its own times.
 const RETRY_PAUSE: Duration = Duration::from_millis(2);
-const RETRY_PAUSE_MAX: Duration = Duration::from_millis(50);
+const RETRY_PAUSE_MAX: Duration = Duration::from_millis(200);
 
 /// One connection with its session.
 pub struct Connection {
@@ -113,7 +114,7 @@ impl Connection {
                 return Ok(());
             }
             let waiting: Vec<_> = (0..count)
-                .map(|_| Some(self.random_key(plan.keyspace)))
+                .map(|_| Some(self.below(plan.keyspace)))
                 .collect();
             let left = waiting.len();
             let mut frame = Frame {
@@ -196,17 +197,20 @@ impl Connection {
                     Err(_) => in_doubt = true,
                 }
             }
-            tokio::time::sleep(pause).await;
+            let micros = u64::try_from(pause.as_micros()).unwrap_or(u64::MAX);
+            let jitter = Duration::from_micros(self.below(micros));
+            tokio::time::sleep((pause + jitter) / 2).await;
             pause = (2 * pause).min(RETRY_PAUSE_MAX);
         }
     }
 
-    /// xorshift64; which key it is need not be more random than that.
-    fn random_key(&mut self, keyspace: u64) -> u64 {
+    /// A number from 0 up to the limit, without it. xorshift64: which key it is need not be more random
+    /// than that.
+    fn below(&mut self, limit: u64) -> u64 {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
-        ((u128::from(self.random) * u128::from(keyspace)) >> 64) as u64
+        ((u128::from(self.random) * u128::from(limit)) >> 64) as u64
     }
 }
 
