@@ -20,8 +20,8 @@ use crate::workspace::{Profile, Workspace};
 
 /// How long a start may take until it is given up. The usual time is a fraction of a second.
 const START_PATIENCE: Duration = Duration::from_secs(30);
-/// How long a process may take to end by itself.
-const STOP_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a process may take to end by itself; the front-end gives itself 5 s to drain.
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the first process of every system is called.
 pub const FRONT_END: &str = "front-end";

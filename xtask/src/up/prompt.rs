@@ -12,6 +12,9 @@ use nix::unistd::Pid;
 
 use crate::run::{Line, POLL};
 
+/// What the client prints in front of the line that is edited.
+const PROMPT: &str = "kvservice> ";
+
 /// The terminal, with the prompt in it or without.
 pub struct Prompt {
     child: Option<Child>,
@@ -55,13 +58,11 @@ impl Prompt {
         let mut out = io::stdout().lock();
         // If nobody can read it any more, that is no reason to leave servers behind.
         let _ = match (&self.child, &self.settings) {
-            (Some(child), Some(_)) => {
-                // Over the line that is being edited; then the editor is told that the window
-                // has changed, on which it draws its line anew.
-                let written = write!(out, "\r\x1b[J{}\r\n", text.replace('\n', "\r\n"));
-                let _ = out.flush();
-                let _ = signal(child, Signal::SIGWINCH);
-                written
+            // Over the line that is being edited. Its editor draws it anew with the next key, in
+            // the row where it finds the cursor; until then the prompt alone has to do.
+            (Some(_), Some(_)) => {
+                let text = text.replace('\n', "\r\n");
+                write!(out, "\r\x1b[J{text}\r\n{PROMPT}").and_then(|()| out.flush())
             }
             _ => writeln!(out, "{text}"),
         };
@@ -71,7 +72,8 @@ impl Prompt {
     pub fn close(&mut self) {
         if let Some(mut child) = self.child.take() {
             if matches!(child.try_wait(), Ok(None)) {
-                let _ = signal(&child, Signal::SIGTERM);
+                let pid = i32::try_from(child.id()).expect("process ids fit an i32 on Unix");
+                let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
                 let deadline = Instant::now() + Duration::from_secs(2);
                 while matches!(child.try_wait(), Ok(None)) && Instant::now() < deadline {
                     thread::sleep(POLL);
@@ -84,9 +86,4 @@ impl Prompt {
             }
         }
     }
-}
-
-fn signal(child: &Child, signal: Signal) -> nix::Result<()> {
-    let pid = i32::try_from(child.id()).expect("process ids fit an i32 on Unix");
-    kill(Pid::from_raw(pid), signal)
 }
