@@ -138,13 +138,13 @@ impl Component for App {
                             keys={state.keys.clone()}
                             shown={state.pane == Pane::Keys}
                             live={connection.is_live()}
-                            blocked={blocked.clone()}
+                            {blocked}
                             on_event={on_event.clone()}
                         />
                         <PromptPane
                             prompt={state.prompt.clone()}
                             shown={state.pane == Pane::Prompt}
-                            {blocked}
+                            blocked={connection.delays_prompt().map(AttrValue::from)}
                             on_event={on_event.clone()}
                         />
                     </div>

@@ -3,7 +3,7 @@
 use crate::layout::{Flow, Frame};
 use crate::state::picture::{Phase, Slot, fill, spoken};
 use crate::text;
-use kvservice_shared::api::{LearnerPhase, LearnerStatus, Role, StorageKind};
+use kvservice_shared::api::{LearnerPhase, LearnerStatus, MemberStatus, Role, StorageKind};
 use web_sys::SvgElement;
 use yew::prelude::*;
 
@@ -93,6 +93,8 @@ pub struct MemberProps {
     pub awaited: bool,
     /// The furthest point that any member has: what a full bar means.
     pub top: u64,
+    /// The furthest committed point that any member knows.
+    pub committed: u64,
 }
 
 #[component]
@@ -112,13 +114,9 @@ pub fn MemberCard(props: &MemberProps) -> Html {
         Some(_) => "gone",
         None => role,
     };
-    let lag = props.top.saturating_sub(member.committed.0);
-    let lag = match lag {
-        _ if here.is_some() => String::new(),
-        0 if w < WORDY => String::new(),
-        0 => "up to date".to_owned(),
-        lag if w < WORDY => format!("−{}", text::count(lag)),
-        lag => format!("{} behind", text::count(lag)),
+    let lag = match here {
+        Some(_) => String::new(),
+        None => lag(member, props.committed, w < WORDY),
     };
     let committed = match here {
         Some("awaited") => "–".to_owned(),
@@ -280,6 +278,20 @@ pub fn LearnerCard(props: &LearnerProps) -> Html {
 
 fn line(x: f64, y: f64, class: &'static str, text: &str) -> Html {
     html! { <text x={x.to_string()} y={y.to_string()} {class}>{ text }</text> }
+}
+
+/// How far a member is from where it should be: the head from having all that it ordered committed, the
+/// others from knowing what is.
+fn lag(member: &MemberStatus, committed: u64, short: bool) -> String {
+    let heads = matches!(member.role, Role::Head | Role::Single);
+    let top = if heads { member.durable.0 } else { committed };
+    match top.saturating_sub(member.committed.0) {
+        0 if short => String::new(),
+        0 => "up to date".to_owned(),
+        lag if short => format!("−{}", text::count(lag)),
+        lag if heads => format!("{} in flight", text::count(lag)),
+        lag => format!("{} behind", text::count(lag)),
+    }
 }
 
 /// A shape for each place in the chain, ten pixels wide.

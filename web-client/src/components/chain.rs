@@ -114,6 +114,7 @@ fn draw(picture: &Picture, width: f64, host: &AttrValue, stale: bool) -> Html {
                     key={slot.member.node.clone()}
                     slot={slot.clone()}
                     awaited={is_awaited(status, &slot.member)}
+                    committed={committed(status)}
                     {frame}
                     flow={scene.flow}
                     top={top.max(if slot.phase == Phase::Present { 0 } else { slot.member.durable.0 })}

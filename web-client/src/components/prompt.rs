@@ -118,7 +118,7 @@ fn entry(entry: &Entry) -> Html {
         <div key={entry.number} class={classes!("entry", class, entry.is_table().then_some("wide"))} data-testid="prompt-entry"
             data-outcome={class}>
             <div class="said">{ &entry.line }</div>
-            <div class="output">{ output }</div>
+            <div class="output" tabindex={entry.is_table().then_some("0")}>{ output }</div>
         </div>
     }
 }

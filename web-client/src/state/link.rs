@@ -191,6 +191,17 @@ impl Connection {
         }
     }
 
+    /// What becomes of a line at the prompt, if it is not sent at once.
+    #[must_use]
+    pub fn delays_prompt(&self) -> Option<String> {
+        match &self.link {
+            Link::Connecting { .. } | Link::Waiting { .. } => {
+                Some("Not connected: what you enter waits a while for the connection.".to_owned())
+            }
+            _ => self.blocks_editing(),
+        }
+    }
+
     /// Why nothing can be changed at the moment, if so.
     #[must_use]
     pub fn blocks_editing(&self) -> Option<String> {
@@ -274,6 +285,7 @@ mod tests {
         };
         assert_eq!(c.words(0), "reconnecting, attempt 3");
         assert!(c.blocks_editing().is_some());
+        assert!(c.delays_prompt().unwrap().contains("waits"));
         let first = Connection::default();
         assert_eq!(first.words(0), "connecting");
         assert_eq!(first.health(0), Health::Pending);
