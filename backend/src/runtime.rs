@@ -6,7 +6,7 @@
 
 use crate::chain::{Config, Event, Halt, LinkId, Message, Output, Replica};
 use crate::link::{
-    Dialler, FrontEnd, FrontEndSender, Identity, LinkSender, accept_peers, keep_front_end,
+    Dialler, FrontEnd, FrontEndSender, Held, Identity, LinkSender, accept_peers, keep_front_end,
     keep_link,
 };
 use crate::storage::{Journal, State, StorageError};
@@ -51,6 +51,8 @@ pub enum Input {
         generation: u64,
         /// What.
         message: ToNode,
+        /// What it holds of the answers' queue until the replica has it.
+        held: Held,
     },
     /// A dialled link stands.
     PeerUp {
@@ -224,6 +226,7 @@ impl<S: State, J: Journal> Node<S, J> {
             Input::FromFrontEnd {
                 generation,
                 message,
+                held,
             } => {
                 if self
                     .front_end
@@ -232,13 +235,17 @@ impl<S: State, J: Journal> Node<S, J> {
                 {
                     self.step(Event::FrontEnd(message));
                 }
+                // The answers count before anything else runs: nothing is awaited until they are carried out.
+                drop(held);
             }
             Input::PeerUp {
                 peer,
                 generation,
                 sender,
             } => {
-                if let Some(dialler) = self.dialled.get_mut(&peer) {
+                if let Some(dialler) = self.dialled.get_mut(&peer)
+                    && generation > dialler.generation
+                {
                     dialler.generation = generation;
                     dialler.sender = Some(sender);
                     self.step(Event::PeerUp(peer));

@@ -190,6 +190,8 @@ impl<S: State> Replica<S> {
         match self.log.common(log) {
             Common::At(common) => {
                 successor.stage = Stage::Linked;
+                // A report that it is down does not hold any more.
+                successor.down = false;
                 successor.stable = Seq::ZERO;
                 successor.sent = self.log.last();
                 let batches: Vec<Batch> = self.log.after_seq(common).cloned().collect();

@@ -80,7 +80,7 @@ impl Head {
         own.unwrap_or(Seq::ZERO).max(self.floor).max(resent)
     }
 
-    /// A new view: the front-end sends everything that is unanswered again.
+    /// A new view, or a new connection: the front-end sends everything that is unanswered again.
     pub(super) fn forget_waiting(&mut self) {
         self.waiting.clear();
         self.answers.clear();

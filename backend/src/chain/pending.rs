@@ -179,14 +179,12 @@ impl Pending {
         spare: SessionSeq,
     ) -> Vec<SessionSeq> {
         let (applied, applied_bytes) = data.sessions().size();
-        let mut count = applied + self.opened.len() + usize::from(opening) - self.evicted.len();
+        let mut count = applied + self.opened.len() + usize::from(opening);
         let mut bytes = applied_bytes + self.bytes;
-        for session in &self.evicted {
-            bytes -= data
-                .sessions()
-                .get(*session)
-                .map_or(0, |s| s.size().1)
-                .min(bytes);
+        // Of those that will be evicted, what was opened lately is not counted any more.
+        for evicted in self.evicted.iter().filter_map(|s| data.sessions().get(*s)) {
+            count -= 1;
+            bytes -= evicted.size().1.min(bytes);
         }
         let mut gone = Vec::new();
         if count <= limits::SESSIONS_MAX && bytes <= limits::SESSIONS_BYTES_MAX {

@@ -227,6 +227,13 @@ impl<S: State> Replica<S> {
             Event::Tick => self.tick(now_ms),
             Event::FrontEndUp => {
                 self.front_end_up = true;
+                // Tickets are one process's own. The front-end sends everything that is unanswered again, and
+                // another one must not hear of this one's.
+                if let Role::Member(member) = &mut self.role
+                    && let Some(head) = &mut member.head
+                {
+                    head.forget_waiting();
+                }
                 self.register();
             }
             Event::FrontEndDown => self.front_end_up = false,
@@ -245,9 +252,11 @@ impl<S: State> Replica<S> {
             Event::Durable(seq) => self.on_durable(seq),
             Event::Leave => {
                 self.leaving = true;
-                match self.is_member() && self.front_end_up {
-                    true => self.tell_front_end(FromNode::Leave),
-                    false => self.halt(Halt::Left),
+                match (self.is_member(), self.front_end_up) {
+                    (true, true) => self.tell_front_end(FromNode::Leave),
+                    // Nobody is there to ask: everything stops, most likely.
+                    (true, false) => self.halt(Halt::InPlace),
+                    (false, _) => self.halt(Halt::Left),
                 }
             }
         }
@@ -327,13 +336,15 @@ impl<S: State> Replica<S> {
             }
             ToNode::View(view) => self.on_view(view),
             ToNode::Learner { epoch, learner } => {
-                if epoch == self.epoch() {
+                if epoch == self.epoch() && !self.is_fenced(epoch) {
                     self.teach(learner);
                 }
             }
             ToNode::Probe { nonce } => self.tell_front_end(FromNode::Here { nonce }),
             ToNode::Requests { epoch, requests } => {
-                if epoch == self.epoch() {
+                if self.is_fenced(epoch) {
+                    // A former front-end's.
+                } else if epoch == self.epoch() {
                     self.on_requests(requests);
                 } else if epoch > self.epoch() {
                     self.tell_front_end(FromNode::AskView);

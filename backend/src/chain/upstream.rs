@@ -81,8 +81,14 @@ impl<S: State> Replica<S> {
                 }
             }
             Downstream::Beat { epoch, committed } => {
-                if self.hears(link, epoch) && self.is_settled() {
-                    self.learn_committed(committed);
+                if self.hears(link, epoch) {
+                    if self.is_settled() {
+                        self.learn_committed(committed);
+                    }
+                } else if epoch == self.epoch() {
+                    // A predecessor that is not settled itself, and has not begun the handshake: it must not
+                    // take this node for dead meanwhile.
+                    self.send(Message::Up(link, Upstream::Beat { epoch }));
                 } else if epoch < self.epoch() {
                     let epoch = self.epoch();
                     self.send(Message::Up(link, Upstream::Stale { epoch }));

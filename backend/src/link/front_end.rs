@@ -2,12 +2,16 @@
 
 use super::{LinkSender, NODE_PATH, Queue, Receive, dial, link, pump};
 use crate::runtime::Input;
-use kvservice_shared::chain::{FromNode, ToNode};
+use kvservice_shared::chain::{ChainOp, FromNode, ToNode};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// Answers that wait to be sent, in bytes: beyond that no more requests are read.
 const ANSWERS_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// What a read's answer counts as from its request's arrival until the replica has it and the answer itself is
+/// counted. Else every read that is on its way would be answered before the first answer counts, and a few
+/// clients that ask for large values and take none would fill the memory.
+const READ_BYTES_ASSUMED: usize = 32 * 1024;
 /// A front-end says something several times in each failure time-out. One that is silent for this long is gone
 /// without a word; nothing depends on noticing it sooner.
 const SILENCE_MAX: Duration = Duration::from_secs(15);
@@ -144,6 +148,35 @@ async fn dial_for_ever(address: &str, inputs: mpsc::Sender<Input>) {
     }
 }
 
+/// Bytes in the queue of answers, until this is dropped.
+#[derive(Debug)]
+pub struct Held {
+    answers: Queue,
+    bytes: usize,
+}
+
+impl Held {
+    fn new(answers: &Queue, bytes: usize) -> Held {
+        answers.add(bytes);
+        let answers = answers.clone();
+        Held { answers, bytes }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.answers.sub(self.bytes);
+    }
+}
+
+fn reads(message: &ToNode) -> usize {
+    let ToNode::Requests { requests, .. } = message else {
+        return 0;
+    };
+    let is_read = |op: &ChainOp| matches!(op, ChainOp::Get { .. } | ChainOp::List { .. });
+    requests.iter().filter(|request| is_read(&request.op)).count()
+}
+
 struct FromFrontEnd {
     generation: u64,
     answers: Queue,
@@ -154,11 +187,13 @@ impl Receive<ToNode> for FromFrontEnd {
     async fn receive(&mut self, message: ToNode) -> bool {
         let requests = matches!(message, ToNode::Requests { .. });
         let generation = self.generation;
+        let held = Held::new(&self.answers, reads(&message) * READ_BYTES_ASSUMED);
         if self
             .inputs
             .send(Input::FromFrontEnd {
                 generation,
                 message,
+                held,
             })
             .await
             .is_err()

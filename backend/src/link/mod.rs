@@ -8,7 +8,7 @@
 mod front_end;
 mod peers;
 
-pub use front_end::{FrontEnd, FrontEndSender, answer_bytes, keep_front_end};
+pub use front_end::{FrontEnd, FrontEndSender, Held, answer_bytes, keep_front_end};
 pub use peers::{Dialler, Identity, accept_peers, keep_link};
 
 use bytes::Bytes;

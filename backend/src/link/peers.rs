@@ -8,6 +8,7 @@ use crate::runtime::Input;
 use kvservice_shared::chain::{Downstream, Incarnation, LinkHello, LinkReply, Member, Upstream};
 use kvservice_shared::ids::ClusterId;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
@@ -33,9 +34,15 @@ pub struct Dialler {
     pub peer: Member,
     /// The link, while it stands.
     pub sender: Option<LinkSender>,
-    /// Counts links: what comes from an older one is dropped.
+    /// Grows with each link that this process dials, to whomever: what comes from an older one is dropped, be it
+    /// one of an earlier dialler to the same peer.
     pub generation: u64,
     _stop: oneshot::Sender<()>,
+}
+
+fn next_generation() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    LAST.fetch_add(1, Ordering::Relaxed) + 1
 }
 
 /// Starts dialling.
@@ -45,6 +52,7 @@ pub fn keep_link(
     inputs: mpsc::Sender<Input>,
 ) -> Dialler {
     let (stop, stopped) = oneshot::channel();
+    let generation = next_generation();
     let target = peer.clone();
     tokio::spawn(async move {
         tokio::select! {
@@ -55,14 +63,15 @@ pub fn keep_link(
     Dialler {
         peer,
         sender: None,
-        generation: 0,
+        generation,
         _stop: stop,
     }
 }
 
 async fn dial_for_ever(peer: Member, me: watch::Receiver<Identity>, inputs: mpsc::Sender<Input>) {
     let mut wait = RETRY_MIN;
-    for generation in 1.. {
+    loop {
+        let generation = next_generation();
         let identity = *me.borrow();
         let error = match greet(&peer, identity).await {
             Ok(socket) => {

@@ -308,7 +308,14 @@ impl Coordinator {
         }
         self.round = None;
         self.joining = None;
-        self.phase = Phase::Serving;
+        // Whoever is not connected is awaited, and missed when the grace is over: no close will tell.
+        let missing = view.members.iter().any(|m| self.link_of(m.id).is_none());
+        self.phase = match missing {
+            true => Phase::Awaiting {
+                since_ms: self.clock_ms,
+            },
+            false => Phase::Serving,
+        };
         // Even where the head is the same: it forgot whom to answer.
         self.route = None;
         self.queue.retain(|id| view.position(*id).is_none());

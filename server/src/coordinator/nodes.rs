@@ -2,7 +2,7 @@
 
 use super::{Coordinator, NodeLink};
 use kvservice_shared::api::EventKind;
-use kvservice_shared::chain::{Refusal, Register, Report, ToNode};
+use kvservice_shared::chain::{Incarnation, Refusal, Register, Report, ToNode};
 
 /// A connected, registered node.
 #[derive(Debug)]
@@ -30,15 +30,15 @@ impl Coordinator {
         }
         let id = register.id;
         // The same process on an older connection, or an older process of the same node: gone.
-        let older: Vec<NodeLink> = self
+        let older: Vec<(NodeLink, Incarnation)> = self
             .nodes
             .iter()
             .filter(|(other, node)| **other != link && node.register.id.node == id.node)
-            .map(|(other, _)| *other)
+            .map(|(other, node)| (*other, node.register.id))
             .collect();
-        for other in older {
-            self.nodes.remove(&other);
-            self.out.close.push(other);
+        for (other, _) in &older {
+            self.nodes.remove(other);
+            self.out.close.push(*other);
         }
         let known = self.nodes.contains_key(&link);
         let named = self.stored.names.contains_key(&id.node);
@@ -71,6 +71,10 @@ impl Coordinator {
         };
         self.nodes.insert(link, node);
         self.clear_accusations(id);
+        // Its last process was a member, maybe, and nobody else will say that it is gone.
+        for (_, gone) in older.into_iter().filter(|(_, older)| *older != id) {
+            self.suspect(gone);
+        }
         if let Some(cluster) = self.stored.cluster {
             if !self.is_claiming() || has_data {
                 self.send(link, ToNode::Welcome { cluster, name });

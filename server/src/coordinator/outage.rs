@@ -329,34 +329,33 @@ impl Coordinator {
             number,
         };
         self.stored.cluster = Some(best.cluster);
-        for member in &members {
-            self.stored
-                .names
-                .insert(member.id.node, member.name.clone());
-        }
+        // The adopted names count; whoever is no member is named anew.
+        self.stored.names = members
+            .iter()
+            .map(|member| (member.id.node, member.name.clone()))
+            .collect();
         let numbers = members
             .iter()
             .filter_map(|m| m.name.strip_prefix('n')?.parse::<u64>().ok());
-        self.stored.next_name = self.stored.next_name.max(numbers.max().unwrap_or(0));
+        self.stored.next_name = numbers.max().unwrap_or(0);
         self.news(format!(
             "adopted cluster {} as its nodes report it",
             best.cluster
         ));
         self.events
             .add(self.now_ms, epoch, EventKind::Recovered, None);
-        let welcome: Vec<(NodeLink, String)> = self
+        let cluster = best.cluster;
+        let links: Vec<(NodeLink, Incarnation)> = self
             .nodes
             .iter()
-            .map(|(link, node)| (*link, node.name.clone()))
+            .map(|(link, node)| (*link, node.register.id))
             .collect();
-        for (link, name) in welcome {
-            self.send(
-                link,
-                ToNode::Welcome {
-                    cluster: best.cluster,
-                    name,
-                },
-            );
+        for (link, id) in links {
+            let name = self.name_of(id.node);
+            if let Some(node) = self.nodes.get_mut(&link) {
+                node.name.clone_from(&name);
+            }
+            self.send(link, ToNode::Welcome { cluster, name });
         }
         self.make_view(members, epoch);
     }

@@ -223,7 +223,9 @@ impl Coordinator {
             .and_then(|link| self.nodes.get(&link))
             .and_then(|node| node.report.as_ref())
             .and_then(|report| report.learner.as_ref());
-        let waiting = self.queue.iter().filter_map(|id| {
+        // While a term is claimed it is not known yet who is a member.
+        let queue = self.queue.iter().filter(|_| !self.is_claiming());
+        let waiting = queue.filter_map(|id| {
             let node = self.nodes.get(&self.link_of(*id)?)?;
             let report = report.filter(|report| report.id == *id);
             Some(LearnerStatus {

@@ -7,7 +7,8 @@
 use crate::front_end::{Flags, FrontEnd};
 use crate::net::{Frame, Net, Place, Process, Purpose, Way};
 use crate::node::{
-    Dialler, HANDSHAKE_MS, LEAVE_MS, Node, RETRY_FRONT_END_MAX_MS, RETRY_MIN_MS, RETRY_PEER_MAX_MS,
+    Dialler, FRONT_END_SILENCE_MS, HANDSHAKE_MS, LEAVE_MS, Node, RETRY_FRONT_END_MAX_MS,
+    RETRY_MIN_MS, RETRY_PEER_MAX_MS,
 };
 use crate::oracle::Oracle;
 use crate::show::{self, Weight};
@@ -188,6 +189,20 @@ impl Cluster {
         self.flush();
     }
 
+    /// Stops a process for a while, or lets it go on. `false`: nothing changed.
+    pub fn set_paused(&mut self, place: Place, paused: bool) -> bool {
+        let now = self.now_ms;
+        let slot = match place {
+            Place::FrontEnd => self.front_end.as_mut().map(|fe| &mut fe.paused),
+            Place::Node(index) => self.slots[index].node.as_mut().map(|node| {
+                // What came meanwhile is read before the clock is looked at.
+                node.front_end.heard_ms = now;
+                &mut node.paused
+            }),
+        };
+        slot.is_some_and(|slot| std::mem::replace(slot, paused) != paused)
+    }
+
     pub fn is_running(&self, process: Process) -> bool {
         match process.place {
             Place::FrontEnd => self
@@ -313,6 +328,21 @@ impl Cluster {
                 self.deliver(conn, way);
                 delivered += 1;
                 assert!(delivered < 1_000_000, "messages without end");
+            }
+        }
+    }
+
+    /// Delivers some frames, from each connection in turn.
+    pub fn deliver_some(&mut self, mut frames: usize) {
+        self.flush();
+        while frames > 0 {
+            let ready = self.deliverable();
+            if ready.is_empty() {
+                return;
+            }
+            for (conn, way) in ready.into_iter().take(frames) {
+                self.deliver(conn, way);
+                frames -= 1;
             }
         }
     }
@@ -702,6 +732,18 @@ impl Cluster {
             front_end.conn = None;
             front_end.retry_ms = Some(now);
         }
+        let silent = front_end.up && now >= front_end.heard_ms + FRONT_END_SILENCE_MS;
+        if let Some(conn) = front_end.conn.filter(|_| silent) {
+            self.net.close(conn, Way::Forth, usize::MAX);
+            front_end.conn = None;
+            front_end.up = false;
+            front_end.retry_ms = Some(now + front_end.wait_ms);
+            self.step_node(index, Event::FrontEndDown);
+        }
+        let Some(node) = &mut self.slots[index].node else {
+            return;
+        };
+        let front_end = &mut node.front_end;
         if front_end.retry_ms.is_some_and(|at| at <= now) {
             match self.front_end.as_ref().map(|fe| fe.process) {
                 Some(process) => {
@@ -807,6 +849,7 @@ impl Cluster {
         if node.front_end.conn != Some(id) {
             return;
         }
+        node.front_end.heard_ms = now;
         match frame {
             Frame::Greeted => {
                 node.front_end.up = true;

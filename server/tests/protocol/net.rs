@@ -116,6 +116,8 @@ pub struct Net {
     conns: BTreeMap<u64, Conn>,
     last: u64,
     stalled: BTreeSet<(Place, Place)>,
+    /// Connections that carry nothing any more, this way.
+    dead: BTreeSet<(u64, Way)>,
 }
 
 impl Net {
@@ -200,7 +202,8 @@ impl Net {
         self.conns.iter().flat_map(move |(id, conn)| {
             [Way::Forth, Way::Back].into_iter().filter_map(move |way| {
                 let (from, to) = (conn.from(way).process, conn.to(way).process);
-                let moves = !self.stalled.contains(&(from.place, to.place));
+                let stalled = self.stalled.contains(&(from.place, to.place));
+                let moves = !stalled && !self.dead.contains(&(*id, way));
                 let ready = conn.to(way).open && !conn.to(way).inbox.is_empty() && moves;
                 ready.then_some((*id, way, to))
             })
@@ -247,6 +250,13 @@ impl Net {
 
     pub fn unstall(&mut self, from: Place, to: Place) {
         self.stalled.remove(&(from, to));
+    }
+
+    /// Connections that stand between two places carry nothing from one to the other any more, not even a
+    /// close; new ones do.
+    pub fn unhook(&mut self, from: Place, to: Place) {
+        self.dead.extend(self.between(from, to));
+        self.unstall(from, to);
     }
 
     pub fn is_stalled(&self, from: Place, to: Place) -> bool {

@@ -15,6 +15,8 @@ pub const RETRY_PEER_MAX_MS: u64 = 500;
 pub const RETRY_FRONT_END_MAX_MS: u64 = 250;
 /// A handshake takes no longer.
 pub const HANDSHAKE_MS: u64 = 5000;
+/// A front-end that is silent for longer is given up.
+pub const FRONT_END_SILENCE_MS: u64 = 15_000;
 /// A node that asked to leave and gets no answer stops in its place after this.
 pub const LEAVE_MS: u64 = 3000;
 
@@ -100,6 +102,8 @@ pub struct FrontEndLink {
     pub conn: Option<u64>,
     pub up: bool,
     pub since_ms: u64,
+    /// When anything came on it.
+    pub heard_ms: u64,
     pub retry_ms: Option<u64>,
     pub wait_ms: u64,
 }
@@ -154,6 +158,7 @@ impl Node {
                 conn: None,
                 up: false,
                 since_ms: 0,
+                heard_ms: now_ms,
                 retry_ms: Some(now_ms),
                 wait_ms: RETRY_MIN_MS,
             },

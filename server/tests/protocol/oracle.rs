@@ -10,6 +10,7 @@ use bytes::Bytes;
 use kvservice_shared::chain::{Incarnation, View};
 use kvservice_shared::codec::{Batch, Decision, Effect, Entry};
 use kvservice_shared::ids::{Epoch, RequestId, Seq, SessionSeq, SessionUuid};
+use kvservice_shared::limits::SESSIONS_MAX;
 use std::collections::{BTreeMap, HashMap};
 
 /// What is known of one life of a node.
@@ -91,6 +92,10 @@ impl Oracle {
         let (_, _, applied, hash) = replica.points();
         let who = name(node.id);
         let seen = self.lives.entry(node.id).or_default();
+        if replica.view().is_none() {
+            // New, or told that the cluster it waited for was given up.
+            seen.epoch = Epoch::NONE;
+        }
         // Invariant 4.
         assert!(
             replica.epoch() >= seen.epoch,
@@ -158,6 +163,10 @@ impl Oracle {
                 let twice = self.sessions.values().any(|open| *open == uuid);
                 assert!(!twice, "{end} opens a session that is open");
                 self.sessions.insert(SessionSeq(end), uuid);
+                assert!(
+                    self.sessions.len() <= SESSIONS_MAX,
+                    "{end} opens one session too many"
+                );
             }
             Effect::Write {
                 session,

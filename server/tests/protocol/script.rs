@@ -5,17 +5,19 @@
 //!
 //! | command | what happens |
 //! | --- | --- |
-//! | `flags timeout=MS grace=MS min=N request=MS init=BOOL` | the front-end's flags, before it starts |
+//! | `flags timeout=MS grace=MS min=N request=MS init=BOOL` | the front-end's flags, before it starts. `any_order=true`: ids do not grow in this script |
 //! | `cluster N [retention=BYTES]` | front-end and N nodes `a`, `b`, … that have joined |
 //! | `start a [retention=BYTES]`, `kill a [keep=N]`, `pause a`, `resume a`, `leave a` | one node; `keep`: frames of each of its connections that still arrive |
 //! | `start fe`, `kill fe [keep=N]`, `wipe fe`, `pause fe`, `resume fe`, `leave fe` | the front-end; `wipe` empties its directory |
 //! | `hold a`, `sync a` | from now on what it writes is not durable; until it is |
-//! | `break a b`, `stall a b`, `flow a b` | the link: breaks; stalls both ways; flows again. `one=true`: only from the first to the second |
+//! | `break a b`, `stall a b`, `flow a b` | the links between two: break; stall both ways; flow again. `one=true`: only from the first to the second |
+//! | `unhook a b` | what stalls between two stays so for ever, without a close; new links flow |
 //! | `connect`, `disconnect c1` | clients |
-//! | `hello c1 ID SESSION`, `set c1 ID KEY VALUE`, `testset c1 ID KEY TEST VALUE` (`-`: absent), `delete c1 ID KEY`, `get c1 ID KEY`, `list c1 ID [PREFIX]` | requests, a frame each |
+//! | `hello c1 ID SESSION`, `set c1 ID KEY VALUE`, `testset c1 ID KEY TEST VALUE` (TEST may be `absent`), `delete c1 ID KEY`, `get c1 ID KEY`, `list c1 ID [PREFIX]` | requests, a frame each |
 //! | `sets c1 FROM COUNT [size=BYTES]` | that many sets in one frame |
+//! | `hellos FROM COUNT` | that many connections, each of which opens a session |
 //! | `deliver a b [N]` | the next frames on the link |
-//! | `run [MS]` | everything is delivered, and time passes |
+//! | `run [MS]`, `run frames=N` | everything is delivered, and time passes; or the next N frames |
 //! | `heal [MS]` | time passes until every node is a member and all hold the same |
 //! | `nodes`, `status` | how things stand |
 //! | `recover` | what `kvservice-server recover` does, the front-end being down |
@@ -158,20 +160,11 @@ impl Script {
     }
 
     fn pause(&mut self, name: &str, paused: bool) -> Result<(), Failure> {
-        match self.place(name)? {
-            Place::FrontEnd => {
-                self.cluster
-                    .front_end
-                    .as_mut()
-                    .ok_or("the front-end does not run")?
-                    .paused = paused;
-            }
-            Place::Node(index) => {
-                let node = self.cluster.slots[index].node.as_mut();
-                node.ok_or_else(|| format!("{name} does not run"))?.paused = paused;
-            }
+        let place = self.place(name)?;
+        match self.cluster.set_paused(place, paused) {
+            true => Ok(()),
+            false => Err(format!("{name} does not run, or does so already").into()),
         }
-        Ok(())
     }
 
     fn request(&mut self, name: &str, args: &mut Args<'_>) -> Result<(), Failure> {
@@ -192,7 +185,7 @@ impl Script {
             },
             "testset" => {
                 let (key, test) = (text(args)?, args.next()?);
-                let test = (test != "-").then(|| Value::from(test));
+                let test = (test != "absent").then(|| Value::from(test));
                 Op::TestSet {
                     key,
                     test,
@@ -232,6 +225,22 @@ impl Script {
         self.send(conn, (first..first + count).map(request).collect())
     }
 
+    /// Connections that do nothing but open a session.
+    fn hellos(&mut self, args: &mut Args<'_>) -> Result<(), Failure> {
+        let (first, count): (u128, u128) = (args.parse()?, args.parse()?);
+        for number in first..first + count {
+            let conn = self.cluster.connect().ok_or("the front-end does not run")?;
+            let session = SessionUuid(Uuid::from_u128(number));
+            let hello = Request {
+                id: RequestId(1),
+                op: Op::Hello { session },
+            };
+            self.cluster.request(conn, vec![hello]);
+        }
+        self.cluster.flush();
+        Ok(())
+    }
+
     fn send(&mut self, conn: ConnId, requests: Vec<Request>) -> Result<(), Failure> {
         if !self.cluster.request(conn, requests) {
             return Err(format!("{conn} is not connected").into());
@@ -251,6 +260,7 @@ impl Script {
             match name {
                 "stall" => net.stall(from, to),
                 "flow" => net.unstall(from, to),
+                "unhook" => net.unhook(from, to),
                 _ => {
                     for (conn, _) in net.between(from, to) {
                         net.break_off(conn);
@@ -429,6 +439,7 @@ impl goldenscript::Runner for Script {
                 flags.grace_ms = args.named("grace")?.unwrap_or(flags.grace_ms);
                 flags.request_timeout_ms =
                     args.named("request")?.unwrap_or(flags.request_timeout_ms);
+                self.cluster.oracle.any_order = args.named("any_order")?.unwrap_or(false);
                 flags.init = args.named("init")?.unwrap_or(flags.init);
             }
             "cluster" => self.cluster(&mut args)?,
@@ -444,7 +455,12 @@ impl goldenscript::Runner for Script {
                     Place::Node(index) => self.cluster.kill_node(index, &mut |_| keep),
                 }
             }
-            "wipe" => self.cluster.stored = kvservice_server::coordinator::Stored::default(),
+            "wipe" => {
+                if self.place(args.next()?)? != Place::FrontEnd {
+                    return Err("only the front-end has a directory here".into());
+                }
+                self.cluster.stored = kvservice_server::coordinator::Stored::default();
+            }
             "pause" => self.pause(args.next()?, true)?,
             "resume" => self.pause(args.next()?, false)?,
             "leave" => match self.place(args.next()?)? {
@@ -462,7 +478,7 @@ impl goldenscript::Runner for Script {
                     self.cluster.sync(index);
                 }
             }
-            "break" | "stall" | "flow" => self.link(name, &mut args)?,
+            "break" | "stall" | "flow" | "unhook" => self.link(name, &mut args)?,
             "connect" => {
                 let conn = self.cluster.connect().ok_or("the front-end does not run")?;
                 self.cluster.note(|| format!("{conn} connected"));
@@ -477,10 +493,14 @@ impl goldenscript::Runner for Script {
                 self.request(name, &mut args)?
             }
             "sets" => self.sets(&mut args)?,
+            "hellos" => self.hellos(&mut args)?,
             "deliver" => self.deliver(&mut args)?,
             "run" => {
                 let ms = args.positional.next().unwrap_or("0").parse()?;
-                self.cluster.run(ms);
+                match args.named("frames")? {
+                    Some(frames) => self.cluster.deliver_some(frames),
+                    None => self.cluster.run(ms),
+                }
             }
             "heal" => self.heal(&mut args)?,
             "nodes" => text = self.nodes(),
@@ -537,6 +557,59 @@ macro_rules! scripts {
 }
 
 scripts! {
+    cluster_of_another
+    front_end_killed_under_load
+    front_end_old_frames_late
+    front_end_restarted_with_writes_pending
+    front_end_restarts_while_a_member_is_dead
+    front_end_restarts_with_an_open_offer
+    front_end_views_of_an_older_term_are_refused
+    front_end_wiped
+    front_end_wiped_after_a_view_that_few_heard
+    front_end_wiped_with_an_open_offer
     head_killed_idle
     head_killed_under_load
+    head_paused_replaced_resumed
+    join_by_snapshot
+    join_during_failure
+    join_learner_lost_after_its_view
+    join_learner_lost_after_ready
+    join_node_killed
+    join_snapshot_teacher_lost
+    join_tail_killed_while_joint
+    join_unreachable
+    killed_all_but_one
+    killed_everything
+    killed_one_by_one_and_back
+    killed_two_adjacent
+    leave_head
+    leave_middle_and_tail
+    link_stalls
+    link_to_front_end_stalls
+    log_longer_than_predecessor
+    log_same_length_differs
+    middle_killed_idle
+    middle_killed_under_load
+    min_replicas
+    read_own_pending_writes
+    read_waits_on_a_new_head
+    recover
+    report_dropped_once_it_does_not_hold
+    report_lost_with_its_epoch
+    restart_before_the_front_end_noticed
+    retry_across_failover
+    retry_across_reconnect
+    retry_after_eviction
+    retry_session_window
+    retry_without_hello
+    session_limit_holds_for_pending
+    stop_everything
+    stop_everything_at_once
+    suspect_each_other
+    suspect_falsely
+    suspect_in_turn
+    suspect_nobody_while_unsettled
+    suspect_observer_resumes
+    tail_killed_idle
+    tail_killed_under_load
 }

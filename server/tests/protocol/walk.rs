@@ -244,7 +244,7 @@ impl Walk {
         }
         if self.rng.rarely(self.rates.pause) {
             let place = self.any_place();
-            if self.set_paused(place, true) {
+            if self.cluster.set_paused(place, true) {
                 let to = self.cluster.place_name(place);
                 self.cluster.note(|| format!("! pause {to}"));
                 self.later(1200, Undo::Resume(place));
@@ -336,17 +336,6 @@ impl Walk {
             .all(known)
     }
 
-    fn set_paused(&mut self, place: Place, paused: bool) -> bool {
-        let slot = match place {
-            Place::FrontEnd => self.cluster.front_end.as_mut().map(|fe| &mut fe.paused),
-            Place::Node(index) => self.cluster.slots[index]
-                .node
-                .as_mut()
-                .map(|node| &mut node.paused),
-        };
-        slot.is_some_and(|slot| std::mem::replace(slot, paused) != paused)
-    }
-
     fn undo_due(&mut self, all: bool) {
         let now = self.cluster.now_ms;
         let (due, rest) = std::mem::take(&mut self.undo)
@@ -365,7 +354,7 @@ impl Walk {
                 }
                 Undo::StartNode(_) | Undo::StartFrontEnd => {}
                 Undo::Resume(place) => {
-                    self.set_paused(place, false);
+                    self.cluster.set_paused(place, false);
                 }
                 Undo::Flow(from, to) => self.cluster.net.unstall(from, to),
                 Undo::Sync(index) => {
