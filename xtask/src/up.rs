@@ -21,7 +21,7 @@ use self::prompt::Prompt;
 use crate::interrupt::{self, interrupted};
 use crate::page;
 use crate::run::{Background, Line, POLL, Runner, show_duration};
-use crate::system::ports::{self, Ports};
+use crate::system::ports::{NODES_MAX, Ports, loopback};
 use crate::system::{Places, System};
 use crate::workspace::{Profile, Workspace};
 
@@ -30,7 +30,7 @@ use crate::workspace::{Profile, Workspace};
 pub struct Options {
     /// How many back-ends the chain has
     #[arg(long, value_name = "N", default_value_t = 3, conflicts_with = "single")]
-    #[arg(value_parser = value_parser!(u16).range(1..=i64::from(ports::NODES_MAX)))]
+    #[arg(value_parser = value_parser!(u16).range(1..=i64::from(NODES_MAX)))]
     nodes: u16,
     /// One process instead of a chain
     #[arg(long)]
@@ -58,7 +58,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
         Ports::chain(options.port_base, options.nodes)
     };
     let places = Places::in_dir(workspace.root.join("kvservice-data"), ports.clients)?;
-    let _lock = lock(&places.data, ports.clients)?;
+    let _lock = lock(&places.data, &ports)?;
     ports.check()?;
     interrupt::count()?;
 
@@ -73,7 +73,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let mut prompt = if options.no_prompt {
         Prompt::none()
     } else {
-        let server = ports::loopback(ports.clients).to_string();
+        let server = loopback(ports.clients).to_string();
         let client = workspace.bin(Profile::Release, "kvservice");
         Prompt::open(&Line::new(client).args(["--server", &server]))?
     };
@@ -97,8 +97,8 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
 }
 
 /// Makes sure that no other `up` runs on these ports, as long as the file lives.
-fn lock(data: &Path, port: u16) -> Result<File> {
-    let path = data.join(format!("up-{port}.lock"));
+fn lock(data: &Path, ports: &Ports) -> Result<File> {
+    let path = data.join(format!("up-{}.lock", ports.clients));
     let show = || format!("cannot use {}", path.display());
     let mut file = File::options()
         .read(true)
@@ -114,11 +114,10 @@ fn lock(data: &Path, port: u16) -> Result<File> {
             let _ = file.read_to_string(&mut pid);
             bail!(
                 "an xtask up runs here already (pid {}), its page is http://{}/\n\
-                 Type exit at its prompt to stop it, or start another beside it:\n  \
-                 cargo xtask up --port-base {}",
+                 Type exit at its prompt to stop it, or start another beside it:\n  {}",
                 pid.trim(),
-                ports::loopback(port),
-                if port > 60_000 { 7400 } else { port + 100 },
+                loopback(ports.clients),
+                ports.elsewhere(),
             );
         }
         Err(fs::TryLockError::Error(error)) => return Err(error).with_context(show),
@@ -169,7 +168,7 @@ fn introduction(
     format!(
         "\n{what}. It keeps its data in memory: what is stored is gone when it stops.\n\n  \
          page  http://{}/  {}\n\n{}\n{kill}{stop} everything that was started here.\n",
-        ports::loopback(ports.clients),
+        loopback(ports.clients),
         page.describe(workspace),
         system.describe(workspace),
     )

@@ -73,30 +73,35 @@ impl Ports {
         for port in self.all() {
             match TcpListener::bind(loopback(port)) {
                 Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::AddrInUse => bail!(
-                    "port {port} is taken{}, or choose other ports:\n  \
-                     cargo xtask up --port-base {}",
-                    match listener(port) {
-                        Some(owner) => format!(
-                            " by {} (pid {}). End it:\n  kill {}\n",
-                            owner.name, owner.pid, owner.pid
-                        )
-                        .trim_end()
-                        .to_owned(),
-                        None => " by another program. End that".to_owned(),
-                    },
-                    if self.clients > 60_000 {
-                        7400
-                    } else {
-                        self.clients + 100
-                    },
-                ),
+                Err(error) if error.kind() == ErrorKind::AddrInUse => {
+                    let taken = match listener(port) {
+                        Some(Owner { pid, name, .. }) => {
+                            format!(
+                                "port {port} is taken by {name} (pid {pid}). To end it:\n  kill {pid}"
+                            )
+                        }
+                        None => format!("port {port} is taken by another program."),
+                    };
+                    bail!("{taken}\nTo use other ports:\n  {}", self.elsewhere());
+                }
                 Err(error) => {
                     return Err(error).with_context(|| format!("cannot listen on port {port}"));
                 }
             }
         }
         Ok(())
+    }
+}
+
+impl Ports {
+    /// The line that starts a system on ports that are probably free.
+    pub fn elsewhere(&self) -> String {
+        let base = if self.clients > 60_000 {
+            7400
+        } else {
+            self.clients + 100
+        };
+        format!("cargo xtask up --port-base {base}")
     }
 }
 

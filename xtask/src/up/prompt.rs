@@ -80,6 +80,8 @@ impl Prompt {
                 }
                 let _ = child.kill();
                 let _ = child.wait();
+                // It was in the middle of a line.
+                let _ = writeln!(io::stdout());
             }
             if let Some(settings) = &self.settings {
                 let _ = tcsetattr(io::stdin(), SetArg::TCSADRAIN, settings);
