@@ -7,7 +7,7 @@
 //! The checksum covers version, kind and the body, but for the batches inside an `Append`, which carry
 //! their own: the bytes of a batch are made once, by the head, then checked, stored and forwarded as
 //! they are. A body is [postcard](https://postcard.jamesmunns.com/wire-format), but for `Append`, which
-//! is the hot one; [`batch`] draws its layout.
+//! is the hot one; the file `batch.rs` draws its layout.
 //!
 //! Every length is checked against what is there before anything is allocated for it. Whatever does not
 //! decode is a [`CodecError`], and the link that sent it is closed.
