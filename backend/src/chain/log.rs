@@ -316,8 +316,11 @@ mod tests {
         );
     }
 
+    /// Epoch and number of entries of each batch.
+    type Batches = Vec<(u64, u64)>;
+
     /// Logs as heads make them: a common start, then two futures in epochs of their own.
-    fn diverging() -> impl Strategy<Value = (Vec<(u64, u64)>, Vec<(u64, u64)>, Vec<(u64, u64)>)> {
+    fn diverging() -> impl Strategy<Value = (Batches, Batches, Batches)> {
         let run = |low: u64, step: u64| {
             prop::collection::vec((1_u64..4, 1_u64..5), 0..5).prop_map(move |steps| {
                 let mut epoch = low;

@@ -175,12 +175,6 @@ impl<S: State> Replica<S> {
         &self.log
     }
 
-    /// The keys and sessions.
-    #[cfg(test)]
-    pub(super) fn data(&self) -> &Data<S> {
-        &self.data
-    }
-
     pub(super) fn settings(&self) -> Settings {
         self.meta
             .view

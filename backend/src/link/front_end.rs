@@ -174,7 +174,10 @@ fn reads(message: &ToNode) -> usize {
         return 0;
     };
     let is_read = |op: &ChainOp| matches!(op, ChainOp::Get { .. } | ChainOp::List { .. });
-    requests.iter().filter(|request| is_read(&request.op)).count()
+    requests
+        .iter()
+        .filter(|request| is_read(&request.op))
+        .count()
 }
 
 struct FromFrontEnd {
