@@ -61,7 +61,14 @@ impl Link {
             };
         }
         match ready!(Pin::new(&mut self.socket).poll_next(cx)) {
-            Some(Ok(frame)) => Poll::Ready(incoming(frame)),
+            Some(Ok(frame)) => {
+                if frame.is_close() {
+                    // The answer to it is made by the library, and goes out if there is room for
+                    // it.
+                    let _ = Pin::new(&mut self.socket).poll_flush(cx);
+                }
+                Poll::Ready(incoming(frame))
+            }
             Some(Err(error)) => Poll::Ready(broken(&error)),
             None => Poll::Ready(broken(&WsError::ConnectionClosed)),
         }

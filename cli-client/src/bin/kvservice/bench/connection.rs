@@ -59,8 +59,8 @@ impl Plan {
     }
 }
 
-/// The first pause between two attempts to connect again, and the longest. All connections together try
-/// far more often, each at its own times.
+/// The first pause between two attempts to connect again, and the longest. All connections together
+/// try far more often, each at its own times.
 const RETRY_PAUSE: Duration = Duration::from_millis(2);
 const RETRY_PAUSE_MAX: Duration = Duration::from_millis(200);
 
@@ -162,7 +162,13 @@ impl Connection {
                 frame = self.socket.next() => match frame {
                     Some(Ok(Message::Text(text))) => return Some(text),
                     Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
-                    Some(Ok(Message::Binary(_) | Message::Close(_)) | Err(_)) | None => return None,
+                    Some(Ok(Message::Close(_))) => {
+                        // The answer to it is made by the library, and goes out if there is room
+                        // for it.
+                        let _ = tokio::time::timeout(RETRY_PAUSE, self.socket.flush()).await;
+                        return None;
+                    }
+                    Some(Ok(Message::Binary(_)) | Err(_)) | None => return None,
                 },
                 () = alarm.as_mut() => {
                     let over = tokio::time::Instant::now() >= begun + silence;
@@ -204,8 +210,8 @@ impl Connection {
         }
     }
 
-    /// A number from 0 up to the limit, without it. xorshift64: which key it is need not be more random
-    /// than that.
+    /// A number from 0 up to the limit, without it. xorshift64: which key it is need not be more
+    /// random than that.
     fn below(&mut self, limit: u64) -> u64 {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
