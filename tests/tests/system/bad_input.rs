@@ -370,23 +370,22 @@ fn requests_that_are_no_websocket() {
 fn clients_that_never_read_their_answers() {
     rounds(async |round| {
         both(round, 700 * MEBIBYTE, async |server| {
-            // A thousand answers of a megabyte each, for each of them.
+            let mut writer = Raw::connect(server).await;
+            let big = "v".repeat(VALUE_BYTES_MAX);
+            let set = json!({"id": 1, "op": "set", "key": "bad:big", "value": big}).to_string();
+            assert!(writer.ask(set).await.get("error").is_none());
+            // A gigabyte of answers in all, asked for at once.
             let mut deaf = Vec::new();
-            for n in 0..8 {
-                let mut raw = Raw::connect(server).await;
-                let value = "v".repeat(VALUE_BYTES_MAX);
-                raw.ask(
-                    json!({"id": 1, "op": "set", "key": "bad:big", "value": value}).to_string(),
-                )
-                .await;
-                let ids = 2..=BATCH_REQUESTS_MAX;
-                let op = |id| match n % 2 {
-                    0 => json!({"id": id, "op": "get", "key": "bad:big"}),
-                    _ => json!({"id": id, "op": "list", "prefix": "bad:", "limit": 1000}),
-                };
-                raw.say(Json::from(ids.map(op).collect::<Vec<_>>()).to_string())
-                    .await;
-                deaf.push(raw);
+            for _ in 0..8 {
+                deaf.push(Raw::connect(server).await);
+            }
+            let many = |op: &dyn Fn(usize) -> Json| {
+                Json::from((1..=128).map(op).collect::<Vec<_>>()).to_string()
+            };
+            let gets = many(&|id| json!({"id": id, "op": "get", "key": "bad:big"}));
+            let lists = many(&|id| json!({"id": id, "op": "list", "prefix": "bad:"}));
+            for (raw, frame) in deaf.iter_mut().zip([&gets, &lists].into_iter().cycle()) {
+                raw.say(frame.as_str()).await;
             }
             // A client that reads is served meanwhile.
             fill(server, 200, 1024).await;
