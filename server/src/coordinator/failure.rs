@@ -20,9 +20,12 @@ pub(super) struct Round {
     nonce: u64,
     since_ms: u64,
     noticed_ms: u64,
+    /// What this front-end saw itself: a connection that closed, or fell silent.
     failed: BTreeSet<Incarnation>,
-    /// Accuser and accused, where the accuser was wrong before: whoever does not answer goes, and the accuser
-    /// where both do.
+    /// Accuser and accused: it counts if the accuser stays.
+    accused: Vec<(Incarnation, Incarnation)>,
+    /// The same, where the accuser was wrong before: whoever does not answer goes, and the accuser where both
+    /// do.
     disputed: Vec<(Incarnation, Incarnation)>,
     answered: BTreeSet<Incarnation>,
 }
@@ -33,6 +36,8 @@ pub(super) struct Accusation {
     by: Incarnation,
     of: Incarnation,
     at_ms: u64,
+    /// Its accuser was wrong a while before.
+    doubtful: bool,
     wrong: bool,
 }
 
@@ -65,6 +70,7 @@ impl Coordinator {
             since_ms,
             noticed_ms,
             failed: BTreeSet::new(),
+            accused: Vec::new(),
             disputed: Vec::new(),
             answered: BTreeSet::new(),
         })
@@ -76,10 +82,14 @@ impl Coordinator {
     }
 
     pub(super) fn on_here(&mut self, id: Incarnation, nonce: u64) {
-        if let Some(round) = &mut self.round
-            && round.nonce == nonce
-        {
-            round.answered.insert(id);
+        let member = self.members().iter().any(|member| member.id == id);
+        match &mut self.round {
+            Some(round) if round.nonce == nonce => {
+                round.answered.insert(id);
+            }
+            // Too late to stay, and proof that it lives.
+            _ if !member => self.clear_accusations(id),
+            _ => {}
         }
     }
 
@@ -96,34 +106,39 @@ impl Coordinator {
         if self.members().iter().all(|member| member.id != accused) {
             return self.on_learner_lost(by, accused, offered);
         }
+        let doubtful = self.note_accusation(by, accused);
+        let connected = self.link_of(accused).is_some();
+        let round = self.open_round();
+        let charges = match doubtful && connected {
+            true => &mut round.disputed,
+            false => &mut round.accused,
+        };
+        if !charges.contains(&(by, accused)) {
+            charges.push((by, accused));
+        }
+    }
+
+    /// Remembers who accuses whom. Whether the accuser was wrong a short while ago; a report that is repeated,
+    /// as reports are, is judged as it was the first time.
+    fn note_accusation(&mut self, by: Incarnation, accused: Incarnation) -> bool {
         let now = self.now_ms;
         self.accusations.retain(|a| now - a.at_ms <= ACCUSER_MS);
-        if self
-            .accusations
-            .iter()
-            .any(|a| a.by == by && a.of == accused && !a.wrong)
-        {
-            // Repeated, as reports are. Its round is under way, or waits for the grace to end.
-            self.suspect(accused);
-            return;
+        let mut known = self.accusations.iter().filter(|a| a.by == by && !a.wrong);
+        if let Some(repeated) = known.find(|a| a.of == accused) {
+            return repeated.doubtful;
         }
         let doubtful = self.accusations.iter().any(|a| a.by == by && a.wrong);
         if self.accusations.len() < ACCUSATIONS_MAX {
+            let at_ms = now;
             self.accusations.push_back(Accusation {
                 by,
                 of: accused,
-                at_ms: now,
+                at_ms,
+                doubtful,
                 wrong: false,
             });
         }
-        if doubtful && self.link_of(accused).is_some() {
-            let round = self.open_round();
-            if !round.disputed.contains(&(by, accused)) {
-                round.disputed.push((by, accused));
-            }
-        } else {
-            self.suspect(accused);
-        }
+        doubtful
     }
 
     /// A node shows that it lives: who called it dead was wrong.
@@ -140,26 +155,36 @@ impl Coordinator {
             return;
         }
         let overdue = self.clock_ms - round.since_ms > self.timeout_ms();
+        let lives = |id: &Incarnation| round.answered.contains(id) && !round.failed.contains(id);
+        let condemned = |id: &Incarnation| {
+            round.failed.contains(id) || round.accused.iter().any(|(by, of)| of == id && lives(by))
+        };
         let awaits = |member: &&Member| {
-            let silent = !round.answered.contains(&member.id) && !round.failed.contains(&member.id);
+            let silent = !round.answered.contains(&member.id) && !condemned(&member.id);
             // After a restart members get their grace to connect; a connected one answers or is overdue.
             silent && (!overdue || self.link_of(member.id).is_none() && self.is_in_grace())
         };
         if self.members().iter().any(|member| awaits(&member)) {
             return;
         }
-        let disputed_away = |id: &Incarnation| {
-            round
-                .disputed
-                .iter()
-                .any(|(by, of)| by == id && round.answered.contains(of))
-        };
-        let survivors: Vec<Member> = self
-            .members()
+        // From the head down, for accusers come before the accused: what somebody said who goes too counts
+        // for nothing.
+        let mut survivors: Vec<Member> = Vec::new();
+        for member in self.members() {
+            let id = member.id;
+            let stays = |by: &Incarnation| survivors.iter().any(|survivor| survivor.id == *by);
+            let accused = round.accused.iter().any(|(by, of)| *of == id && stays(by));
+            let wrong =
+                |(by, of): &(Incarnation, Incarnation)| *by == id && round.answered.contains(of);
+            if lives(&id) && !accused && !round.disputed.iter().any(wrong) {
+                survivors.push(member.clone());
+            }
+        }
+        let alive: Vec<Incarnation> = round
+            .accused
             .iter()
-            .filter(|m| round.answered.contains(&m.id) && !round.failed.contains(&m.id))
-            .filter(|m| !disputed_away(&m.id))
-            .cloned()
+            .map(|(_, of)| *of)
+            .filter(|of| round.answered.contains(of))
             .collect();
         let noticed_ms = round.noticed_ms;
         if survivors.is_empty() {
@@ -171,6 +196,9 @@ impl Coordinator {
         if survivors.len() == self.members().len() {
             self.round = None;
             return;
+        }
+        for id in alive {
+            self.clear_accusations(id);
         }
         let old = self.members().to_vec();
         let epoch = self.next_epoch();
@@ -191,7 +219,11 @@ impl Coordinator {
         let left: Vec<Member> = members.iter().filter(|m| m.id != id).cloned().collect();
         let wanted = self.config.settings.min_replicas.max(1) as usize;
         let serving = matches!(self.phase, Phase::Serving) && self.round.is_none();
-        if self.stopping || left.len() < wanted || !serving {
+        if self.stopping {
+            // It serves until this front-end has answered what it has; the end of the connection is the answer.
+            return;
+        }
+        if left.len() < wanted || !serving {
             return self.send(link, ToNode::StopInPlace);
         }
         let epoch = self.next_epoch();
