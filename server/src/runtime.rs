@@ -352,6 +352,10 @@ impl FrontEndTask {
                     .step(now, coordinator::Input::Disconnected(link));
             }
         }
+        if out.forgotten {
+            let now = self.now_ms();
+            self.gateway.step(now, gateway::Input::Forget);
+        }
         if let Some(route) = out.route {
             self.set_route(route, health);
         }

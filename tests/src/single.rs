@@ -39,13 +39,16 @@ impl Single {
 
 async fn serve(round: &Round, address: SocketAddr, more_args: &[&str]) -> Process {
     let listen = address.to_string();
+    let level = log_level();
+    // As a chain's by default: a slow machine is no error.
     let args = [
         "single",
         "--listen",
         &listen,
         "--memory",
+        "--request-timeout=30s",
         "--log",
-        &log_level(),
+        &level,
     ];
     let args = args.iter().chain(more_args).map(|&arg| arg.to_owned());
     let args: Vec<String> = args.collect();

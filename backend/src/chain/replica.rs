@@ -230,7 +230,12 @@ impl<S: State> Replica<S> {
                 }
                 self.register();
             }
-            Event::FrontEndDown => self.front_end_up = false,
+            Event::FrontEndDown => {
+                self.front_end_up = false;
+                if self.leaving {
+                    self.halt(Halt::InPlace);
+                }
+            }
             Event::FrontEnd(message) => self.on_front_end(message),
             Event::PeerUp(peer) => self.on_peer_up(peer),
             Event::PeerDown(peer) => self.on_peer_down(peer),
@@ -279,7 +284,7 @@ impl<S: State> Replica<S> {
             id: self.config.id,
             address: self.config.address.clone(),
             storage: self.config.storage,
-            term: if bound { self.meta.term } else { 0 },
+            term: self.meta.term,
             view: self.meta.view.clone().filter(|_| bound),
             offer: self.meta.offer,
             log: self.boundaries(),
@@ -357,12 +362,9 @@ impl<S: State> Replica<S> {
         self.refused_ms = None;
         match self.meta.cluster {
             Some(mine) if mine == cluster => {}
-            None => {
-                self.meta.cluster = Some(cluster);
-                self.out.meta = Some(self.meta.clone());
-            }
-            // It waited to join a cluster that was given up since, and holds nothing of it.
-            Some(_) if !self.has_data() => {
+            // It waits to join, or waited to join a cluster that was given up since, and holds nothing: what
+            // it was told of views and terms is void.
+            _ if !self.has_data() => {
                 self.meta = Meta {
                     cluster: Some(cluster),
                     ..Meta::default()
@@ -370,6 +372,10 @@ impl<S: State> Replica<S> {
                 self.out.meta = Some(self.meta.clone());
                 self.stop_learning();
                 self.set_links();
+            }
+            None => {
+                self.meta.cluster = Some(cluster);
+                self.out.meta = Some(self.meta.clone());
             }
             Some(mine) => {
                 self.fatal(format!(

@@ -5,6 +5,7 @@ use crate::runtime::Input;
 use kvservice_shared::chain::{ChainOp, FromNode, ToNode};
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 /// Answers that wait to be sent, in bytes: beyond that no more requests are read.
 const ANSWERS_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -17,6 +18,8 @@ const READ_BYTES_ASSUMED: usize = 32 * 1024;
 const SILENCE_MAX: Duration = Duration::from_secs(15);
 const RETRY_MIN: Duration = Duration::from_millis(10);
 const RETRY_MAX: Duration = Duration::from_millis(250);
+/// A link that ends earlier was most likely refused: the next wait is a longer one.
+const LASTED: Duration = Duration::from_secs(1);
 
 /// Where the front-end is.
 #[derive(Debug)]
@@ -109,7 +112,8 @@ async fn dial_for_ever(address: &str, inputs: mpsc::Sender<Input>) {
         let error = match dial(address, NODE_PATH).await {
             Ok(socket) => {
                 tracing::info!(front_end = address, "connected to the front-end");
-                (wait, said) = (RETRY_MIN, false);
+                said = false;
+                let since = Instant::now();
                 let (sender, link) = link();
                 let answers = sender.queue().clone();
                 let sender = FrontEndSender::Link(sender);
@@ -126,6 +130,9 @@ async fn dial_for_ever(address: &str, inputs: mpsc::Sender<Input>) {
                     inputs: inputs.clone(),
                 };
                 let error = pump(socket, link, receive, Some(SILENCE_MAX)).await;
+                if since.elapsed() > LASTED {
+                    wait = RETRY_MIN;
+                }
                 if inputs
                     .send(Input::FrontEndDown { generation })
                     .await

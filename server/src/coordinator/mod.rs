@@ -91,6 +91,8 @@ pub struct Output {
     pub messages: Vec<(NodeLink, ToNode)>,
     /// Connections to close, once what was sent is sent.
     pub close: Vec<NodeLink>,
+    /// The cluster was given up with all that its log held, clients' sessions included.
+    pub forgotten: bool,
     /// Where requests go now; everything that is unanswered is sent again.
     pub route: Option<Route>,
     /// For the log: what happened, in words.

@@ -109,16 +109,35 @@ impl Coordinator {
             .view
             .as_ref()
             .map_or(Epoch::NONE, |view| view.epoch);
+        // What a node without data was told of terms does not count.
+        let bound = node.register.cluster.is_some();
         if self.is_claiming() {
-            // A node without data has nothing to report.
-            if node.register.cluster.is_some() && node.register.term < self.stored.term {
-                let term = self.stored.term;
-                self.send(link, ToNode::Claim { term });
-            } else if node.register.term > self.stored.term {
+            if bound && node.register.term > self.stored.term {
                 self.claim();
             }
-        } else if theirs > self.epoch() || node.register.term > self.stored.term {
+            self.claim_awaited(link);
+        } else if bound && (theirs > self.epoch() || node.register.term > self.stored.term) {
             self.claim();
+        }
+    }
+
+    /// Claims the term from the node that registered on this link, and from whoever its registration made
+    /// important: a learner that it offered may have registered before it had any data.
+    fn claim_awaited(&mut self, registered: NodeLink) {
+        let term = self.stored.term;
+        let awaited = self.adoption_awaits().unwrap_or_default();
+        let asked: Vec<NodeLink> = self
+            .nodes
+            .iter()
+            .filter(|(link, node)| {
+                let important = awaited.contains(&node.register.id);
+                let bound = node.register.cluster.is_some() && **link == registered;
+                node.register.term < term && (important || bound)
+            })
+            .map(|(link, _)| *link)
+            .collect();
+        for link in asked {
+            self.send(link, ToNode::Claim { term });
         }
     }
 
@@ -206,6 +225,7 @@ impl Coordinator {
                      a new cluster is founded",
                 );
                 self.forget_cluster();
+                self.out.forgotten = true;
                 self.found();
                 self.phase = Phase::Empty {
                     since_ms: self.clock_ms,

@@ -28,6 +28,8 @@ use kvservice_shared::limits;
 use sessions::{Conn, Own};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
+/// WebSocket's "service restart": clients connect again.
+const CLOSE_FORGOTTEN: u16 = 1012;
 /// What a `hello` holds while it is unanswered, in bytes, about.
 const OPEN_BYTES: usize = 256;
 
@@ -66,6 +68,8 @@ pub enum Input {
     Route(Route),
     /// The head of this epoch answers.
     Answers(Epoch, Vec<Answer>),
+    /// The cluster was given up, and a new one is empty: sessions that clients named are not known any more.
+    Forget,
     /// Time passed.
     Tick,
 }
@@ -170,6 +174,7 @@ impl Gateway {
                     }
                 }
             }
+            Input::Forget => self.forget(),
             Input::Tick => self.check_deadlines(),
         }
     }
@@ -308,6 +313,22 @@ impl Gateway {
         self.pending_bytes += bytes;
         self.deadlines.push_back((deadline_ms, ticket));
         self.pending.insert(ticket, pending);
+    }
+
+    /// Closes every connection: a client that says hello again is told that its session is not resumed. What a
+    /// connection sent earlier must not reach the new log, where other sessions have the old ones' numbers.
+    fn forget(&mut self) {
+        let mut conns: Vec<ConnId> = self.conns.keys().copied().collect();
+        conns.sort_unstable();
+        for conn in conns {
+            self.on_closed(conn);
+            let reason = "the data are gone, and a new cluster was founded".to_owned();
+            self.out.close.push((conn, CLOSE_FORGOTTEN, reason));
+        }
+        self.spare.clear();
+        self.pending.clear();
+        self.pending_bytes = 0;
+        self.out.requests.clear();
     }
 
     fn on_route(&mut self, route: Route) {

@@ -7,8 +7,8 @@
 use crate::front_end::{Flags, FrontEnd};
 use crate::net::{Frame, Net, Place, Process, Purpose, Way};
 use crate::node::{
-    Dialler, FRONT_END_SILENCE_MS, HANDSHAKE_MS, LEAVE_MS, Node, RETRY_FRONT_END_MAX_MS,
-    RETRY_MIN_MS, RETRY_PEER_MAX_MS,
+    Dialler, FRONT_END_SILENCE_MS, HANDSHAKE_MS, LEAVE_MS, LINK_LASTED_MS, Node,
+    RETRY_FRONT_END_MAX_MS, RETRY_MIN_MS, RETRY_PEER_MAX_MS,
 };
 use crate::oracle::Oracle;
 use crate::show::{self, Weight};
@@ -33,8 +33,9 @@ pub struct Slot {
     pub name: String,
     pub lives: u32,
     pub node: Option<Node>,
-    /// How its last process ended.
+    /// How its last process ended, and when.
     pub ended: Option<String>,
+    pub ended_ms: u64,
     /// Bytes of log that its processes keep.
     pub retention: usize,
 }
@@ -47,8 +48,9 @@ pub struct Cluster {
     pub flags: Flags,
     pub front_end: Option<FrontEnd>,
     pub front_end_lives: u32,
-    /// The front-end's directory.
+    /// The front-end's directory, and when the view in it was made.
     pub stored: Stored,
+    pub view_ms: u64,
     pub slots: Vec<Slot>,
     /// Responses that no client has looked at.
     pub responses: Vec<(ConnId, Response)>,
@@ -72,6 +74,7 @@ impl Cluster {
             front_end: None,
             front_end_lives: 0,
             stored: Stored::default(),
+            view_ms: 0,
             slots: Vec::new(),
             responses: Vec::new(),
             closed: Vec::new(),
@@ -134,6 +137,7 @@ impl Cluster {
             lives: 0,
             node: None,
             ended: None,
+            ended_ms: 0,
             retention,
         });
         index
@@ -159,6 +163,7 @@ impl Cluster {
         };
         self.end_connections(node.process, keep);
         self.slots[index].ended = Some("killed".to_owned());
+        self.slots[index].ended_ms = self.now_ms;
     }
 
     fn end_connections(&mut self, process: Process, keep: &mut dyn FnMut(usize) -> usize) {
@@ -479,6 +484,9 @@ impl Cluster {
                 self.dirty.insert(Place::FrontEnd);
             }
         }
+        if out.forgotten {
+            front_end.serve(now, gateway::Input::Forget);
+        }
         if let Some(route) = out.route {
             front_end.head = None;
             let route = match route {
@@ -548,6 +556,7 @@ impl Cluster {
     }
 
     fn view_made(&mut self) {
+        self.view_ms = self.now_ms;
         if let Some(view) = self.stored.view.clone() {
             self.note(|| format!("fe makes view {}", show::view(&view)));
             let nodes: Vec<&Node> = self
@@ -642,6 +651,7 @@ impl Cluster {
             self.end_connections(node.process, &mut |in_flight| in_flight);
         }
         self.slots[index].ended = Some(reason.to_owned());
+        self.slots[index].ended_ms = self.now_ms;
         self.dirty.remove(&Place::Node(index));
     }
 
@@ -853,7 +863,7 @@ impl Cluster {
         match frame {
             Frame::Greeted => {
                 node.front_end.up = true;
-                node.front_end.wait_ms = RETRY_MIN_MS;
+                node.front_end.since_ms = now;
                 if let Some(conn) = self.net.get_mut(id) {
                     conn.dialler.up = true;
                 }
@@ -869,6 +879,9 @@ impl Cluster {
             }
             Frame::Fin => {
                 let was_up = node.front_end.up;
+                if was_up && now > node.front_end.since_ms + LINK_LASTED_MS {
+                    node.front_end.wait_ms = RETRY_MIN_MS;
+                }
                 node.front_end.conn = None;
                 node.front_end.up = false;
                 node.front_end.retry_ms = Some(now + node.front_end.wait_ms);

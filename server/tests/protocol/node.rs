@@ -13,6 +13,8 @@ use uuid::Uuid;
 pub const RETRY_MIN_MS: u64 = 10;
 pub const RETRY_PEER_MAX_MS: u64 = 500;
 pub const RETRY_FRONT_END_MAX_MS: u64 = 250;
+/// After a link to the front-end that lasted so long, the first wait is short again.
+pub const LINK_LASTED_MS: u64 = 1000;
 /// A handshake takes no longer.
 pub const HANDSHAKE_MS: u64 = 5000;
 /// A front-end that is silent for longer is given up.

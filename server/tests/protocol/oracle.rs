@@ -44,6 +44,10 @@ pub struct Oracle {
     view: Option<View>,
     /// An operator gave up what the history held: it goes on from anywhere.
     given_up: bool,
+    /// The front-end founded a second cluster, for the members of the first took its data with them.
+    pub founded_anew: bool,
+    /// The front-end was wiped, and told to found a cluster at once, whatever the nodes hold.
+    pub may_found: bool,
     /// Sessions whose ids come out of order on purpose.
     pub any_order: bool,
 }
@@ -223,7 +227,13 @@ impl Oracle {
     pub fn view_made(&mut self, view: &View, nodes: &[&Node]) {
         if let Some(before) = self.view.replace(view.clone()) {
             if before.cluster != view.cluster {
+                let left = nodes.iter().find(|node| before.position(node.id).is_some());
+                assert!(
+                    left.is_none() || self.may_found,
+                    "a cluster is given up while {left:?} holds its data"
+                );
                 self.give_up();
+                self.founded_anew = true;
                 self.view = Some(view.clone());
                 return;
             }

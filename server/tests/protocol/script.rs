@@ -460,6 +460,7 @@ impl goldenscript::Runner for Script {
                     return Err("only the front-end has a directory here".into());
                 }
                 self.cluster.stored = kvservice_server::coordinator::Stored::default();
+                self.cluster.oracle.may_found = self.cluster.flags.init;
             }
             "pause" => self.pause(args.next()?, true)?,
             "resume" => self.pause(args.next()?, false)?,
@@ -566,6 +567,7 @@ scripts! {
     front_end_views_of_an_older_term_are_refused
     front_end_wiped
     front_end_wiped_after_a_view_that_few_heard
+    front_end_wiped_while_a_learner_is_taught
     front_end_wiped_with_an_open_offer
     head_killed_idle
     head_killed_under_load
@@ -605,6 +607,7 @@ scripts! {
     session_limit_holds_for_pending
     stop_everything
     stop_everything_at_once
+    suspect_accuser_that_dies
     suspect_each_other
     suspect_falsely
     suspect_in_turn

@@ -5,7 +5,7 @@
 //! trace.
 
 use crate::client::Client;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Slot};
 use crate::front_end::Flags;
 use crate::net::Place;
 use crate::node::name;
@@ -89,7 +89,7 @@ struct Done {
     entries: u64,
     answers: usize,
     ms: u64,
-    /// The last members were asked to leave, and did, one with the only data: nothing is left to heal from.
+    /// The last members are gone, one with the only data: nothing is left to heal from.
     abandoned: bool,
 }
 
@@ -139,6 +139,10 @@ impl Walk {
             self.fail();
             self.ask(true);
             self.deliver();
+            if self.cluster.oracle.founded_anew {
+                self.done.abandoned = true;
+                return Ok(());
+            }
             self.answers()?;
             self.halted()?;
             self.cluster.tick();
@@ -378,6 +382,10 @@ impl Walk {
             self.undo_due(false);
             self.ask(false);
             self.cluster.settle();
+            if self.is_abandoned() {
+                self.done.abandoned = true;
+                return Ok(());
+            }
             self.answers()?;
             self.halted()?;
             let answered = self.clients.iter().all(Client::is_answered);
@@ -387,10 +395,6 @@ impl Walk {
                 && self.cluster.slots.iter().all(|slot| slot.node.is_some())
             {
                 break;
-            }
-            if self.is_abandoned() {
-                self.done.abandoned = true;
-                return Ok(());
             }
             if self.cluster.now_ms > until {
                 let members = self
@@ -413,13 +417,25 @@ impl Walk {
         self.check_counter()
     }
 
-    /// Nodes that run in memory, and are told to stop one after the other, take their data with them.
+    /// Nodes that run in memory, and are told to stop one after the other, take their data with them. So does one
+    /// that dies just when the others are falsely suspected: it answered, and is the next view. A view of nodes
+    /// that were long dead is something else.
     fn is_abandoned(&self) -> bool {
+        const JUST_MS: u64 = 3000;
+        if self.cluster.oracle.founded_anew {
+            return true;
+        }
         let Some(view) = &self.cluster.stored.view else {
             return false;
         };
-        let runs = |id| self.cluster.node_of(id).is_some();
-        self.left && !view.members.iter().any(|member| runs(member.id))
+        let runs = view
+            .members
+            .iter()
+            .any(|member| self.cluster.node_of(member.id).is_some());
+        let made_ms = self.cluster.view_ms;
+        let just = |slot: &Slot| slot.ended_ms + JUST_MS > made_ms;
+        let members = |slot: &&Slot| view.members.iter().any(|m| m.address == slot.name);
+        !runs && (self.left || self.cluster.slots.iter().filter(members).any(just))
     }
 
     /// The counter counts each success once.
