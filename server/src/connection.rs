@@ -10,8 +10,8 @@
 //! - At most [`IN_FLIGHT_REQUESTS_MAX`] requests are passed on and not yet answered *into the socket*. What
 //!   one frame brings beyond that waits in `backlog`, and nothing more is read.
 //! - Answers are encoded only when the socket has taken the frames before them, so at most one frame beyond
-//!   [`WRITE_BUFFER_BYTES`] is ever encoded and unsent; the rest waits as values, counted in bytes.
-//! - A client that takes nothing is cut off by [`crate::stall`], one that says nothing by `silence_timeout`.
+//!   `WRITE_BUFFER_BYTES` is ever encoded and unsent; the rest waits as values, counted in bytes.
+//! - A client that takes nothing is cut off by `stall.rs`, one that says nothing by `silence_timeout`.
 
 mod bounds;
 

@@ -18,8 +18,6 @@ mod join;
 mod nodes;
 mod outage;
 mod status;
-#[cfg(test)]
-mod tests;
 
 use failure::{Accusation, Round};
 use join::Joining;

@@ -16,8 +16,6 @@
 
 mod answers;
 mod sessions;
-#[cfg(test)]
-mod tests;
 
 pub use answers::shed;
 

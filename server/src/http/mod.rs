@@ -3,9 +3,9 @@
 //!
 //! | path | serves |
 //! | --- | --- |
-//! | `/v1/ws` | the client protocol ([`handshake`]) |
+//! | `/v1/ws` | the client protocol (`handshake`) |
 //! | `/healthz` | 200 `ok` while the chain serves, else 503 and the reason |
-//! | all others | the browser client's files ([`files`]) |
+//! | all others | the browser client's files (`files`) |
 
 mod files;
 mod handshake;

@@ -88,7 +88,7 @@ pub enum Command {
         #[arg(allow_hyphen_values = true)]
         key: String,
     },
-    /// Print the keys that start with a prefix, and their values: KEY<TAB>VALUE
+    /// Print the keys that start with a prefix, and their values: key, tab, value
     List {
         /// Only keys that start with this
         #[arg(
