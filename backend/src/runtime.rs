@@ -9,9 +9,8 @@ use crate::link::{
     Dialler, FrontEnd, FrontEndSender, Held, Identity, LinkSender, accept_peers, keep_front_end,
     keep_link,
 };
-use crate::storage::{Journal, State, StorageError};
+use crate::storage::{Journal, Progress, State, StorageError};
 use kvservice_shared::chain::{Downstream, Incarnation, ToNode, Upstream};
-use kvservice_shared::ids::Seq;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -140,7 +139,7 @@ pub async fn run<S: State, J: Journal>(
     let mut node = Node {
         replica: Replica::new(config, state),
         journal,
-        durable: Seq::ZERO,
+        progress: Progress::default(),
         front_end: None,
         dialled: BTreeMap::new(),
         inbound: BTreeMap::new(),
@@ -149,6 +148,7 @@ pub async fn run<S: State, J: Journal>(
         inputs: inputs_tx,
         started: Instant::now(),
     };
+    let news = node.journal.news();
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut batch = Vec::with_capacity(INPUTS_PER_ROUND);
@@ -161,7 +161,13 @@ pub async fn run<S: State, J: Journal>(
                     node.take(input);
                 }
             }
-            _ = ticks.tick() => node.step(Event::Tick),
+            () = news.notified() => {
+                node.take_progress()?;
+            }
+            _ = ticks.tick() => {
+                node.take_progress()?;
+                node.step(Event::Tick);
+            }
             () = shutdown.requested(), if leave_by.is_none() => {
                 leave_by = Some(Instant::now() + LEAVE_TIMEOUT);
                 tracing::info!("leaving the chain");
@@ -184,7 +190,7 @@ pub async fn run<S: State, J: Journal>(
 struct Node<S, J> {
     replica: Replica<S>,
     journal: J,
-    durable: Seq,
+    progress: Progress,
     front_end: Option<(u64, FrontEndSender)>,
     dialled: BTreeMap<Incarnation, Dialler>,
     inbound: BTreeMap<LinkId, LinkSender>,
@@ -304,13 +310,26 @@ impl<S: State, J: Journal> Node<S, J> {
             if halt.is_some() {
                 return Ok(halt);
             }
-            let durable = self.journal.durable();
-            if durable == self.durable {
+            if !self.take_progress()? {
                 return Ok(None);
             }
-            self.durable = durable;
-            self.step(Event::Durable(durable));
         }
+    }
+
+    /// Tells the replica what the journal did. Whether there was news.
+    fn take_progress(&mut self) -> Result<bool, RunError> {
+        let progress = self.journal.progress()?;
+        let before = std::mem::replace(&mut self.progress, progress);
+        if progress.durable != before.durable {
+            self.step(Event::Durable(progress.durable));
+        }
+        if (progress.written, progress.checkpoint) != (before.written, before.checkpoint) {
+            self.step(Event::Saved {
+                written: progress.written,
+                durable: progress.checkpoint,
+            });
+        }
+        Ok(progress != before)
     }
 
     fn carry_out_one(&mut self, output: Output) -> Result<Option<Halt>, RunError> {
@@ -333,7 +352,7 @@ impl<S: State, J: Journal> Node<S, J> {
             }
         }
         if !journal.is_empty() {
-            self.journal.write(&journal)?;
+            self.journal.write(journal)?;
         }
         if let Some(wanted) = links {
             self.dialled

@@ -1,7 +1,7 @@
 //! What goes into the replica, and what comes out.
 
 use kvservice_shared::chain::{
-    Downstream, FromNode, Incarnation, Member, Run, ToNode, Upstream, View,
+    Downstream, FromNode, Incarnation, Member, Run, SnapshotPart, ToNode, Upstream, View,
 };
 use kvservice_shared::codec::Batch;
 use kvservice_shared::ids::{ClusterId, Seq};
@@ -41,6 +41,13 @@ pub enum Event {
     PredecessorDown(LinkId),
     /// The log is durable up to here.
     Durable(Seq),
+    /// How far the checkpoint under way is, and which one is durable.
+    Saved {
+        /// Bytes of its parts that the disk took, as [`JournalOp::Part`] counts them.
+        written: u64,
+        /// The last whole and durable checkpoint: the log up to this base is not needed to start again.
+        durable: Option<Seq>,
+    },
     /// The process was asked to stop: leave the chain first.
     Leave,
 }
@@ -68,10 +75,31 @@ pub enum JournalOp {
         /// The last entry kept.
         keep: Seq,
     },
-    /// Drop everything; a snapshot takes its place, and the log goes on after this.
+    /// Drop everything, checkpoints too; a snapshot takes its place, and the log goes on after this. Until a
+    /// checkpoint is whole, there is nothing here to start again from.
     Reset {
-        /// The entry that the snapshot starts at.
+        /// The entry that the snapshot starts at; zero for none.
         base: Run,
+    },
+    /// A checkpoint begins; one that was under way is dropped. With the log after `base` it will make the
+    /// state again.
+    Begin {
+        /// The entry after which the log is needed with it.
+        base: Run,
+    },
+    /// The checkpoint's next part. Counts as [`part_bytes`](super::part_bytes) says.
+    Part(SnapshotPart),
+    /// The checkpoint is whole: with the log applied up to `whole_at` it is the state there. Parts of it may
+    /// show the state at any point from its base to there.
+    End {
+        /// Where all parts were read at the latest.
+        whole_at: Seq,
+    },
+    /// The replica keeps the log only after this entry. What the last durable checkpoint needs stays all the
+    /// same.
+    Trim {
+        /// The last entry dropped.
+        up_to: Seq,
     },
 }
 

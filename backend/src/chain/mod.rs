@@ -30,3 +30,4 @@ mod upstream;
 pub use effects::{Event, Halt, JournalOp, LinkId, Message, Meta, Output};
 pub use log::{Common, CutError, Log};
 pub use replica::{Config, Replica};
+pub use upstream::part_bytes;

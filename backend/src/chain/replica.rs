@@ -249,6 +249,7 @@ impl<S: State> Replica<S> {
             }
             Event::PredecessorDown(link) => self.on_predecessor_down(link),
             Event::Durable(seq) => self.on_durable(seq),
+            Event::Saved { written, durable } => self.on_saved(written, durable),
             Event::Leave => {
                 self.leaving = true;
                 match (self.is_member(), self.front_end_up) {

@@ -409,8 +409,9 @@ impl<S: State> Replica<S> {
     }
 }
 
-/// What a part counts for in flow control: both ends count alike.
-pub(super) fn part_bytes(part: &SnapshotPart) -> u64 {
+/// What a part counts for in flow control, in bytes: both ends count alike.
+#[must_use]
+pub fn part_bytes(part: &SnapshotPart) -> u64 {
     let bytes = match part {
         SnapshotPart::Begin { .. } | SnapshotPart::End { .. } => 0,
         SnapshotPart::Keys { entries, .. } => entries

@@ -1,12 +1,14 @@
 //! Storage in memory: gone with the process, and therefore "durable" at once. A process that starts with it
 //! is a new node.
 
-use super::{Journal, Record, State, StorageError, Visit};
+use super::{Journal, Progress, Record, State, StorageError, Visit};
 use crate::chain::{JournalOp, Meta};
 use bytes::Bytes;
 use kvservice_shared::ids::Seq;
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::sync::Arc;
+use tokio::sync::Notify;
 
 /// Keys and values in an ordered map. Keys and values are allocated to their exact size: they live long and
 /// may be many.
@@ -85,6 +87,7 @@ impl State for MemoryState {
 #[derive(Debug, Default)]
 pub struct MemoryJournal {
     durable: Seq,
+    news: Arc<Notify>,
 }
 
 impl Journal for MemoryJournal {
@@ -92,18 +95,34 @@ impl Journal for MemoryJournal {
         Ok(())
     }
 
-    fn write(&mut self, ops: &[JournalOp]) -> Result<(), StorageError> {
+    fn write(&mut self, ops: Vec<JournalOp>) -> Result<(), StorageError> {
         for op in ops {
             match op {
                 JournalOp::Append(batch) => self.durable = batch.last(),
-                JournalOp::Cut { keep } => self.durable = self.durable.min(*keep),
+                JournalOp::Cut { keep } => self.durable = self.durable.min(keep),
                 JournalOp::Reset { base } => self.durable = base.last,
+                // What could be started again from is worth nothing without a disk.
+                JournalOp::Begin { .. }
+                | JournalOp::Part(_)
+                | JournalOp::End { .. }
+                | JournalOp::Trim { .. } => {}
             }
         }
         Ok(())
     }
 
-    fn durable(&self) -> Seq {
-        self.durable
+    fn progress(&mut self) -> Result<Progress, StorageError> {
+        Ok(Progress {
+            durable: self.durable,
+            ..Progress::default()
+        })
+    }
+
+    fn news(&self) -> Arc<Notify> {
+        Arc::clone(&self.news)
+    }
+
+    fn close(self) -> Result<(), StorageError> {
+        Ok(())
     }
 }

@@ -8,8 +8,8 @@
 //! # Contract
 //! - [`Journal::store_meta`] returns once the meta data are durable. Nothing that was decided after them leaves
 //!   the node earlier.
-//! - [`Journal::write`] takes log operations in order and need not wait; [`Journal::durable`] says up to where
-//!   they are durable, and never goes down but by a cut.
+//! - [`Journal::write`] takes operations in order and need not wait; [`Journal::progress`] says what is durable.
+//!   Reopened, a journal gives back everything that it ever called durable and that was not cut since.
 //! - A failed write or sync is final: the node halts, and the call is never made again.
 //! - [`State`] is deterministic: the same calls leave the same content, and ranges are in order of bytes.
 
@@ -21,6 +21,8 @@ use crate::chain::{JournalOp, Meta};
 use bytes::Bytes;
 use kvservice_shared::ids::Seq;
 use std::ops::{Bound, ControlFlow};
+use std::sync::Arc;
+use tokio::sync::Notify;
 
 /// A value and the revision that wrote it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +69,18 @@ pub trait State {
     fn bytes(&self) -> u64;
 }
 
+/// What a journal has done of what it was given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Up to where the log is durable. Only a cut or a reset takes it back, and at once when it is given.
+    pub durable: Seq,
+    /// Bytes of the parts of the checkpoint under way (or done last) that were written, as
+    /// [`part_bytes`](crate::chain::part_bytes) counts them. Zero again with each [`JournalOp::Begin`].
+    pub written: u64,
+    /// The base of the last checkpoint that is whole and durable.
+    pub checkpoint: Option<Seq>,
+}
+
 /// What must be durable before something is promised.
 pub trait Journal: Send {
     /// Stores the meta data; returns once they are durable.
@@ -75,12 +89,24 @@ pub trait Journal: Send {
     /// The node must halt.
     fn store_meta(&mut self, meta: &Meta) -> Result<(), StorageError>;
 
-    /// Takes log operations, in order.
+    /// Takes operations, in order, and does not wait for the disk.
     ///
     /// # Errors
     /// The node must halt.
-    fn write(&mut self, ops: &[JournalOp]) -> Result<(), StorageError>;
+    fn write(&mut self, ops: Vec<JournalOp>) -> Result<(), StorageError>;
 
-    /// Up to where the log is durable.
-    fn durable(&self) -> Seq;
+    /// How far it is.
+    ///
+    /// # Errors
+    /// Trouble that came up since: the node must halt.
+    fn progress(&mut self) -> Result<Progress, StorageError>;
+
+    /// Is notified whenever [`Journal::progress`] has news.
+    fn news(&self) -> Arc<Notify>;
+
+    /// Makes everything durable, and ends.
+    ///
+    /// # Errors
+    /// Something was not made durable.
+    fn close(self) -> Result<(), StorageError>;
 }
