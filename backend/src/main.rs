@@ -91,6 +91,7 @@ async fn run(flags: Flags) -> Result<(), String> {
         address,
         storage: StorageKind::Memory,
         log_retention_bytes: flags.log_retention,
+        checkpoint_bytes: 0,
     };
     let storage = (MemoryState::default(), MemoryJournal::default());
     runtime::run(
