@@ -41,6 +41,10 @@ struct Flags {
     log: LogFlags,
 }
 
+/// Requests are many small allocations, made on one task and freed on another.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let flags = Flags::parse();

@@ -13,6 +13,7 @@
 //! | `order` | the head: ordering, exactly-once, answers, reads |
 //! | `pending` | what a head knows beyond the applied state |
 //! | `log`, `data`, `sessions` | what is kept |
+//! | `save`, `restore` | checkpoints, and what a restarted node makes of one |
 //!
 //! The rules and their reasons are in `docs/protocol.md`; a `†` there is an assertion or a test here.
 
@@ -23,6 +24,8 @@ mod log;
 mod order;
 mod pending;
 mod replica;
+mod restore;
+mod save;
 mod sessions;
 mod teach;
 mod upstream;
@@ -30,4 +33,5 @@ mod upstream;
 pub use effects::{Event, Halt, JournalOp, LinkId, Message, Meta, Output};
 pub use log::{Common, CutError, Log};
 pub use replica::{Config, Replica};
+pub use restore::{Loading, RestoreError, Restored};
 pub use upstream::part_bytes;
