@@ -25,7 +25,6 @@ use crate::storage::StorageError;
 use kvservice_shared::chain::{Run, SessionRecord, SnapshotPart};
 use kvservice_shared::ids::{NodeId, Seq, SessionUuid};
 use serde::{Deserialize, Serialize};
-use std::path::Path;
 use std::sync::mpsc;
 use uuid::Uuid;
 

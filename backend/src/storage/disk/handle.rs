@@ -108,10 +108,6 @@ impl Disk {
         &self.health
     }
 
-    pub(super) fn dir(&self) -> &Path {
-        &self.dir
-    }
-
     pub(super) fn path(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }
