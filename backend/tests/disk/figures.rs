@@ -11,6 +11,7 @@ use kvservice_shared::ids::{Epoch, Seq, SessionUuid};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::runtime::Runtime;
 
 /// Counts what it is given.
 #[derive(Default)]
@@ -36,11 +37,14 @@ fn open_dir(dir: &Path, count: &mut Count) -> Opened {
     open(dir, Options::default(), Arc::new(SystemFiles), count).unwrap()
 }
 
-fn wait(journal: &mut DiskJournal, done: impl Fn(&mut DiskJournal) -> bool) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build()
-        .unwrap();
+        .unwrap()
+}
+
+fn wait(runtime: &Runtime, journal: &mut DiskJournal, done: impl Fn(&mut DiskJournal) -> bool) {
     let news = journal.news();
     while !done(journal) {
         let _: Result<(), _> = runtime.block_on(async {
@@ -66,6 +70,7 @@ fn figures() {
 /// `in_flight` batches are given before the first of them is waited for.
 fn appends(dir: &Path, entries: u64, in_flight: u64) {
     let mut journal = open_dir(dir, &mut Count::default()).journal;
+    let runtime = runtime();
     let rounds = 2000;
     let batches: Vec<_> = (0..rounds)
         .map(|i| batch(Epoch::NONE, Seq(1 + i * entries), entries, 64))
@@ -75,7 +80,7 @@ fn appends(dir: &Path, entries: u64, in_flight: u64) {
     for (i, batch) in (0..).zip(batches) {
         journal.write(vec![JournalOp::Append(batch)]).unwrap();
         let needed = Seq((i + 1_u64).saturating_sub(in_flight - 1) * entries);
-        wait(&mut journal, |journal| {
+        wait(&runtime, &mut journal, |journal| {
             journal.progress().unwrap().durable >= needed
         });
     }
@@ -96,6 +101,7 @@ fn appends(dir: &Path, entries: u64, in_flight: u64) {
 
 fn restore(dir: &Path, keys: u64) {
     let mut journal = open_dir(dir, &mut Count::default()).journal;
+    let runtime = runtime();
     let started = Instant::now();
     let base = Run::default();
     journal.write(vec![JournalOp::Begin { base }]).unwrap();
@@ -115,7 +121,7 @@ fn restore(dir: &Path, keys: u64) {
     }
     let whole_at = Seq::ZERO;
     journal.write(vec![JournalOp::End { whole_at }]).unwrap();
-    wait(&mut journal, |journal| {
+    wait(&runtime, &mut journal, |journal| {
         journal.progress().unwrap().checkpoint.is_some()
     });
     let seconds = started.elapsed().as_secs_f64();
