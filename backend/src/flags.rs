@@ -57,7 +57,10 @@ impl StorageFlags {
             return Storage::Memory;
         }
         Storage::Disk {
-            dir: self.data_dir.clone().unwrap_or_else(|| data_dir(role, port)),
+            dir: self
+                .data_dir
+                .clone()
+                .unwrap_or_else(|| data_dir(role, port)),
             options: Options {
                 fsync: self.fsync,
                 disk_timeout: self.disk_timeout,
@@ -244,7 +247,14 @@ mod tests {
         assert_eq!(parse_fsync("always"), Ok(Fsync::Always));
         let interval = Fsync::Interval(Duration::from_millis(100));
         assert_eq!(parse_fsync("interval=100ms"), Ok(interval));
-        for wrong in ["", "never", "interval", "interval=", "interval=5", "always=1s"] {
+        for wrong in [
+            "",
+            "never",
+            "interval",
+            "interval=",
+            "interval=5",
+            "always=1s",
+        ] {
             assert!(parse_fsync(wrong).is_err(), "{wrong:?}");
         }
     }

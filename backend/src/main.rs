@@ -2,8 +2,8 @@
 
 use clap::Parser;
 use kvservice_backend::flags::{self, LogFlags, StorageFlags};
-use kvservice_backend::start::{self, Start, Storage};
 use kvservice_backend::shutdown;
+use kvservice_backend::start::{self, Start, Storage};
 use kvservice_backend::storage::disk::Fsync;
 use std::process::ExitCode;
 
