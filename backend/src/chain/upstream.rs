@@ -73,11 +73,15 @@ impl<S: State> Replica<S> {
             } => {
                 if self.hears(link, epoch) {
                     self.on_append(settle, committed, batches);
+                } else {
+                    self.close_abandoned(link, epoch);
                 }
             }
             Downstream::Snapshot { epoch, part } => {
                 if self.hears(link, epoch) {
                     self.on_snapshot(part);
+                } else {
+                    self.close_abandoned(link, epoch);
                 }
             }
             Downstream::Beat { epoch, committed } => {
@@ -96,6 +100,14 @@ impl<S: State> Replica<S> {
                     self.ask_view();
                 }
             }
+        }
+    }
+
+    /// Somebody believes that this link is the one that counts, and it is not: a handshake on an older one came
+    /// late, and took its place. Closed, it is dialled again, and all begins anew.
+    fn close_abandoned(&mut self, link: LinkId, epoch: Epoch) {
+        if epoch == self.epoch() {
+            self.send(Message::CloseUp(link));
         }
     }
 

@@ -578,6 +578,17 @@ macro_rules! scripts {
 
 scripts! {
     cluster_of_another
+    disk_checkpoints
+    disk_decided_otherwise
+    disk_front_end_wiped
+    disk_killed_between_its_sync_and_its_word
+    disk_killed_everything
+    disk_of_another_cluster
+    disk_older_view_only
+    disk_returns_by_snapshot
+    disk_tail_dies_and_is_back
+    disk_wiped_is_another_node
+    disk_wiped_is_first_to_return
     front_end_killed_under_load
     front_end_old_frames_late
     front_end_restarted_with_writes_pending
