@@ -337,16 +337,19 @@ impl<S: State, J: Journal> Node<S, J> {
     fn take_progress(&mut self) -> Result<bool, RunError> {
         let progress = self.journal.progress()?;
         let before = std::mem::replace(&mut self.progress, progress);
-        if progress.durable != before.durable {
+        // Not compared with what the journal said before: a cut may have come between.
+        let grown = self.replica.is_news(progress.durable);
+        if grown {
             self.step(Event::Durable(progress.durable));
         }
-        if (progress.written, progress.checkpoint) != (before.written, before.checkpoint) {
+        let saved = (progress.written, progress.checkpoint) != (before.written, before.checkpoint);
+        if saved {
             self.step(Event::Saved {
                 written: progress.written,
                 durable: progress.checkpoint,
             });
         }
-        Ok(progress != before)
+        Ok(grown || saved)
     }
 
     fn carry_out_one(&mut self, output: Output) -> Result<Option<Halt>, RunError> {

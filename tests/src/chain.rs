@@ -25,6 +25,8 @@ pub struct Setup {
     pub grace_ms: u32,
     /// `--request-timeout`. The default is long, so that a slow machine is no error.
     pub request_timeout_ms: u32,
+    /// Nodes keep their data on disk, each in a directory named by its address.
+    pub disk: bool,
     /// More of the front-end's flags.
     pub front_end_args: Vec<String>,
 }
@@ -37,6 +39,7 @@ impl Default for Setup {
             min_replicas: 1,
             grace_ms: 10_000,
             request_timeout_ms: 30_000,
+            disk: false,
             front_end_args: Vec::new(),
         }
     }
@@ -224,12 +227,21 @@ impl Chain {
     /// Starts a back-end that may well not come up; it is no node of the chain.
     #[must_use]
     pub fn spawn_node(&mut self, listen: &str, more_args: &[&str]) -> Process {
+        let storage = match self.setup.disk {
+            true => format!("--data-dir={}", self.node_dir(listen).display()),
+            false => "--memory".to_owned(),
+        };
+        self.spawn_back_end(listen, &[&[storage.as_str()], more_args].concat())
+    }
+
+    /// As [`Chain::spawn_node`]; where its data are is in the arguments.
+    #[must_use]
+    pub fn spawn_back_end(&mut self, listen: &str, more_args: &[&str]) -> Process {
         let name = format!("back-end-{}", self.spawned);
         self.spawned += 1;
         let mut args = vec![
             format!("--listen={listen}"),
             format!("--frontend={}", self.chain),
-            "--memory".to_owned(),
             format!("--log={}", log_level()),
         ];
         args.extend(more_args.iter().map(|&arg| arg.to_owned()));
@@ -242,8 +254,29 @@ impl Chain {
     /// Where one does not come up.
     pub async fn add_nodes(&mut self, count: usize) {
         for _ in 0..count {
-            self.add_node().await;
+            match self.setup.disk {
+                // One that comes back is at the same address, and finds its directory.
+                true => self.add_node_at(&lasting_address().to_string(), &[]).await,
+                false => self.add_node().await,
+            };
         }
+    }
+
+    /// Where the node at this address keeps its data.
+    #[must_use]
+    pub fn node_dir(&self, address: &str) -> PathBuf {
+        self.dir.join(format!("node-{}", address.replace(':', "-")))
+    }
+
+    /// Starts a node that was killed or has ended again, at the same address and with the same directory.
+    ///
+    /// # Panics
+    /// Where it does not come up.
+    pub async fn restart_node(&mut self, node: NodeIndex) {
+        let address = self.nodes[node].address.clone();
+        let mut process = self.spawn_node(&address, &[]);
+        assert_eq!(process.listens("nodes").await.to_string(), address);
+        self.nodes[node].process = process;
     }
 
     /// A node.

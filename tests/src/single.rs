@@ -14,6 +14,7 @@ pub struct Single {
     pub process: Process,
     /// Where its clients connect.
     pub address: SocketAddr,
+    more_args: Vec<String>,
 }
 
 impl Single {
@@ -23,21 +24,35 @@ impl Single {
     /// Where it does not come up.
     pub async fn start(round: &Round, more_args: &[&str]) -> Single {
         let address = lasting_address();
-        let process = serve(round, address, more_args).await;
-        Single { process, address }
+        let more_args: Vec<String> = more_args.iter().map(|&arg| arg.to_owned()).collect();
+        let process = serve(round, address, &more_args).await;
+        Single {
+            process,
+            address,
+            more_args,
+        }
     }
 
-    /// Kills it, and starts it again on the same address: with nothing in it.
+    /// Starts one that keeps its data in the round's directory.
+    ///
+    /// # Panics
+    /// Where it does not come up.
+    pub async fn on_disk(round: &Round) -> Single {
+        let dir = round.dir().join("single-data");
+        Single::start(round, &["--data-dir", &dir.display().to_string()]).await
+    }
+
+    /// Kills it, and starts it again on the same address: in memory, with nothing in it.
     ///
     /// # Panics
     /// Where it does not come up.
     pub async fn restart(&mut self, round: &Round) {
         self.process.kill();
-        self.process = serve(round, self.address, &[]).await;
+        self.process = serve(round, self.address, &self.more_args).await;
     }
 }
 
-async fn serve(round: &Round, address: SocketAddr, more_args: &[&str]) -> Process {
+async fn serve(round: &Round, address: SocketAddr, more_args: &[String]) -> Process {
     let listen = address.to_string();
     let level = log_level();
     // As a chain's by default: a slow machine is no error.
@@ -45,13 +60,15 @@ async fn serve(round: &Round, address: SocketAddr, more_args: &[&str]) -> Proces
         "single",
         "--listen",
         &listen,
-        "--memory",
         "--request-timeout=30s",
         "--log",
         &level,
     ];
-    let args = args.iter().chain(more_args).map(|&arg| arg.to_owned());
-    let args: Vec<String> = args.collect();
+    let mut args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
+    args.extend_from_slice(more_args);
+    if !more_args.iter().any(|arg| arg == "--data-dir") {
+        args.push("--memory".to_owned());
+    }
     let mut process = Process::start("single", &binary("kvservice-server"), &args, round.dir());
     assert_eq!(process.listens("clients").await, address);
     process

@@ -5,6 +5,8 @@
 mod bad_input;
 #[path = "system/churn.rs"]
 mod churn;
+#[path = "system/durability.rs"]
+mod durability;
 #[path = "system/failover.rs"]
 mod failover;
 #[path = "system/front_end.rs"]

@@ -1,5 +1,6 @@
 //! Runs the Python example against a real chain, and breaks the chain under it.
 
+use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -19,7 +20,11 @@ pub fn run(workspace: &Workspace, python: &Path) -> Result<()> {
     // The servers must not outlive us.
     interrupt::count()?;
     let ports = Ports::free_chain(3)?;
-    let places = Places::in_dir(workspace.target.join("example-data"), ports.clients)?;
+    let data = workspace.target.join("example-data");
+    if data.exists() {
+        fs::remove_dir_all(&data).with_context(|| format!("cannot remove {}", data.display()))?;
+    }
+    let places = Places::in_dir(data)?;
     let mut system = System::start(workspace, Profile::Debug, &places, &ports)?;
 
     let line = Line::new(python)

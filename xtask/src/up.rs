@@ -57,7 +57,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     } else {
         Ports::chain(options.port_base, options.nodes)
     };
-    let places = Places::in_dir(workspace.root.join("kvservice-data"), ports.clients)?;
+    let places = Places::in_dir(workspace.root.join("kvservice-data"))?;
     let _lock = lock(&places.data, &ports)?;
     ports.check()?;
     interrupt::count()?;
@@ -67,7 +67,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let mut system = System::start(workspace, Profile::Release, &places, &ports)?;
     println!(
         "{}",
-        introduction(workspace, &ports, &system, &page, options)
+        introduction(workspace, &ports, &places, &system, &page, options)
     );
 
     let mut prompt = if options.no_prompt {
@@ -147,6 +147,7 @@ fn build_servers(workspace: &Workspace) -> Result<()> {
 fn introduction(
     workspace: &Workspace,
     ports: &Ports,
+    places: &Places,
     system: &System,
     page: &Page,
     options: &Options,
@@ -166,8 +167,9 @@ fn introduction(
         _ => "Kill any node but the last and go on; started again, it joins at the tail.\n",
     };
     format!(
-        "\n{what}. It keeps its data in memory: what is stored is gone when it stops.\n\n  \
+        "\n{what}. Its data are in {}/: kill what you like, nothing acknowledged is lost.\n\n  \
          page  http://{}/  {}\n\n{}\n{kill}{stop} everything that was started here.\n",
+        workspace.show(&places.data),
         loopback(ports.clients),
         page.describe(workspace),
         system.describe(workspace),

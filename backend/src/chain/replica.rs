@@ -187,6 +187,11 @@ impl<S: State> Replica<S> {
         )
     }
 
+    /// Whether it is news that the log is durable up to here.
+    pub fn is_news(&self, durable: Seq) -> bool {
+        durable.min(self.log.last()) > self.durable
+    }
+
     /// Keys, and bytes of keys and values.
     pub fn size(&self) -> (u64, u64) {
         (self.data.keys(), self.data.bytes())

@@ -171,7 +171,7 @@ impl Node {
         let progress = self.disk.progress();
         let before = std::mem::replace(&mut self.progress, progress);
         let mut news = Vec::new();
-        if progress.durable != before.durable {
+        if self.replica.is_news(progress.durable) {
             news.push(Event::Durable(progress.durable));
         }
         if (progress.written, progress.checkpoint) != (before.written, before.checkpoint) {

@@ -373,7 +373,11 @@ impl Walk {
             return false;
         };
         let known = |node: &crate::node::Node| {
-            node.replica.view() == Some(view) && node.leave_by_ms.is_none()
+            // An offered learner may be a member that nobody else knows of: it is awaited as they are.
+            let offer = node.replica.registration().offer;
+            node.replica.view() == Some(view)
+                && node.leave_by_ms.is_none()
+                && offer.is_none_or(|id| self.cluster.node_of(id).is_some())
         };
         let all = view
             .members

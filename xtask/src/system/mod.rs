@@ -32,22 +32,22 @@ pub struct Places {
     pub data: PathBuf,
     /// The log files.
     pub logs: PathBuf,
-    frontend: PathBuf,
 }
 
 impl Places {
-    /// The places in `data` of a system that serves clients on `port`.
+    /// The places in `data`.
     ///
     /// # Errors
     /// If the directories cannot be made.
-    pub fn in_dir(data: PathBuf, port: u16) -> Result<Self> {
+    pub fn in_dir(data: PathBuf) -> Result<Self> {
         let logs = data.join("logs");
         fs::create_dir_all(&logs).with_context(|| format!("cannot make {}", logs.display()))?;
-        Ok(Self {
-            frontend: data.join(format!("frontend-{port}")),
-            logs,
-            data,
-        })
+        Ok(Self { logs, data })
+    }
+
+    /// What a process keeps: the name is the one that it would choose itself.
+    fn of(&self, role: &str, port: u16) -> PathBuf {
+        self.data.join(format!("{role}-{port}"))
     }
 }
 
@@ -84,14 +84,17 @@ impl System {
         let server = Line::new(&system.server);
         let clients = loopback(ports.clients).to_string();
         let log = places.logs.join(format!("frontend-{}.log", ports.clients));
-        match ports.chain.map(|port| loopback(port).to_string()) {
+        match ports.chain.map(|port| (port, loopback(port).to_string())) {
             None => {
-                let line = server.args(["single", "--listen", &clients, "--memory"]);
+                let line = server
+                    .args(["single", "--listen", &clients, "--data-dir"])
+                    .arg(places.of("single", ports.clients));
                 system.add(FRONT_END, ports.clients, &line, line.clone(), log)?;
                 system.wait("the front-end", || system_is_healthy(ports.clients))?;
             }
-            Some(chain) => {
-                make_room(&places.frontend)?;
+            Some((port, chain)) => {
+                let view = places.of("front-end", port);
+                let is_new = !is_used(&view);
                 let line = server
                     .args([
                         "chain",
@@ -101,7 +104,7 @@ impl System {
                         &chain,
                         "--data-dir",
                     ])
-                    .arg(&places.frontend);
+                    .arg(&view);
                 // A front-end that starts again finds its view, and must not found a cluster
                 // should somebody have removed it.
                 let first = line.clone().arg("--init");
@@ -110,14 +113,21 @@ impl System {
                 for (&port, count) in ports.nodes.iter().zip(1..) {
                     let line = Line::new(&system.backend)
                         .args(["--listen", &loopback(port).to_string()])
-                        .args(["--frontend", &chain, "--memory"]);
+                        .args(["--frontend", &chain, "--data-dir"])
+                        .arg(places.of("backend", port));
                     let log = places.logs.join(format!("backend-{port}.log"));
                     let name = format!("n{count}");
                     system.add(&name, port, &line, line.clone(), log)?;
-                    // One after another, so that the chain stands in the order of the ports.
-                    let client = system.client.clone();
-                    system.wait(&name, || members(&client, &clients) == Some(count))?;
+                    // One after another, so that the chain stands in the order of the ports. Those of an earlier
+                    // run know their order, and wait for each other.
+                    if is_new {
+                        let client = system.client.clone();
+                        system.wait(&name, || members(&client, &clients) == Some(count))?;
+                    }
                 }
+                let client = system.client.clone();
+                let all = ports.nodes.len();
+                system.wait("the chain", || members(&client, &clients) == Some(all))?;
             }
         }
         Ok(system)
@@ -274,24 +284,9 @@ fn impatience() -> impl Fn() -> bool {
     move || Instant::now() >= deadline || interrupts() > interrupts_before
 }
 
-/// Moves the front-end's directory of an earlier run out of the way. The nodes of that run kept
-/// everything in memory, so no data belongs to its view; and a front-end that took it up would
-/// wait for those very nodes.
-fn make_room(dir: &Path) -> Result<()> {
-    let used = fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some());
-    if used {
-        let old = dir.with_extension("old");
-        if old.exists() {
-            fs::remove_dir_all(&old).with_context(|| format!("cannot remove {}", old.display()))?;
-        }
-        fs::rename(dir, &old).with_context(|| format!("cannot move {}", dir.display()))?;
-        println!(
-            "The earlier run's nodes kept their data in memory, so a new cluster is founded; the\n\
-             earlier view is kept in {}.",
-            old.display()
-        );
-    }
-    Ok(())
+/// Whether an earlier run left anything in this directory.
+fn is_used(dir: &Path) -> bool {
+    fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some())
 }
 
 fn system_is_healthy(port: u16) -> bool {
@@ -329,5 +324,6 @@ fn healthz(port: u16) -> Option<u16> {
 fn members(client: &Path, server: &str) -> Option<usize> {
     let line = Line::new(client).args(["--server", server, "-o", "json", "status"]);
     let status: serde_json::Value = serde_json::from_str(&line.output()?).ok()?;
+    status["waiting"].is_null().then_some(())?;
     Some(status["members"].as_array()?.len())
 }
