@@ -430,9 +430,14 @@ impl File for SimFile {
         }
         drop(held);
         self.call(|file, fails| {
-            file.dirty.clear();
+            let dirty = std::mem::take(&mut file.dirty);
             if !fails {
-                file.durable.clone_from(&file.now);
+                file.durable.resize(file.now.len(), 0);
+                for sector in dirty {
+                    let from = (sector * SECTOR).min(file.now.len());
+                    let to = (from + SECTOR).min(file.now.len());
+                    file.durable[from..to].copy_from_slice(&file.now[from..to]);
+                }
             }
             Ok(())
         })
