@@ -137,8 +137,10 @@ fn a_learner_that_was_done_is_not_taken_for_one_that_was_not() {
     let mut rig = Rig::open(&disk).unwrap();
     rig.reset(50).unwrap();
     rig.begin_save(1, 2).unwrap();
-    rig.append(4, 1, 1000).unwrap();
-    rig.settle().unwrap();
+    for _ in 0..4 {
+        rig.append(1, 1, 1000).unwrap();
+        rig.settle().unwrap();
+    }
     let learning = disk.copy();
     rig.end_save().unwrap();
     rig.settle().unwrap();

@@ -420,7 +420,7 @@ impl Rig {
         let mut restored = Restored::default();
         let mut options = options();
         if self.interval {
-            options.fsync = Fsync::Interval(Duration::from_millis(2));
+            options.fsync = Fsync::Interval(Duration::from_secs(3600));
         }
         let opened = open_files(Arc::new(self.disk.clone()), options, &mut restored)?;
         let candidates = &self.history[self.sure..];
