@@ -73,11 +73,15 @@ impl<S: State> Replica<S> {
             } => {
                 if self.hears(link, epoch) {
                     self.on_append(settle, committed, batches);
+                } else {
+                    self.close_abandoned(link, epoch);
                 }
             }
             Downstream::Snapshot { epoch, part } => {
                 if self.hears(link, epoch) {
                     self.on_snapshot(part);
+                } else {
+                    self.close_abandoned(link, epoch);
                 }
             }
             Downstream::Beat { epoch, committed } => {
@@ -96,6 +100,14 @@ impl<S: State> Replica<S> {
                     self.ask_view();
                 }
             }
+        }
+    }
+
+    /// Somebody believes that this link is the one that counts, and it is not: a handshake on an older one came
+    /// late, and took its place. Closed, it is dialled again, and all begins anew.
+    fn close_abandoned(&mut self, link: LinkId, epoch: Epoch) {
+        if epoch == self.epoch() {
+            self.send(Message::CloseUp(link));
         }
     }
 
@@ -328,7 +340,10 @@ impl<S: State> Replica<S> {
         let (durable, stable) = (self.durable, self.stable);
         let complete = self.is_whole();
         // The disk sets the pace, where there is one.
-        let to_disk = self.saving.is_unsaved().then(|| self.saving.written_bytes());
+        let to_disk = self
+            .saving
+            .is_unsaved()
+            .then(|| self.saving.written_bytes());
         match &mut self.role {
             Role::Member(member) => {
                 if let Some(link) = member.upline.link

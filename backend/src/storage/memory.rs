@@ -5,83 +5,170 @@ use super::{Journal, Progress, Record, State, StorageError, Visit};
 use crate::chain::{JournalOp, Meta};
 use bytes::Bytes;
 use kvservice_shared::ids::Seq;
-use std::collections::BTreeMap;
+use std::borrow::Borrow;
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
+use std::fmt;
 use std::ops::Bound;
 use std::sync::Arc;
 use tokio::sync::Notify;
 
-/// Keys and values in an ordered map. Keys and values are allocated to their exact size: they live long and
-/// may be many.
-#[derive(Debug, Default)]
-pub struct MemoryState {
-    map: BTreeMap<Box<str>, (Box<[u8]>, Seq)>,
-    bytes: u64,
+/// A key, its value and the revision that wrote it in one allocation of their exact size: they live long and may
+/// be many. Ordered, and found, by the key.
+///
+/// ```text
+/// 0         8           10
+/// revision  key length  key, value
+/// ```
+struct Entry(Box<[u8]>);
+
+const ENTRY_HEADER: usize = 10;
+
+impl Entry {
+    fn new(key: &str, value: &[u8], revision: Seq) -> Entry {
+        let length = u16::try_from(key.len()).expect("keys are within their limit");
+        let mut bytes = Vec::with_capacity(ENTRY_HEADER + key.len() + value.len());
+        bytes.extend_from_slice(&revision.0.to_le_bytes());
+        bytes.extend_from_slice(&length.to_le_bytes());
+        bytes.extend_from_slice(key.as_bytes());
+        bytes.extend_from_slice(value);
+        Entry(bytes.into_boxed_slice())
+    }
+
+    fn revision(&self) -> Seq {
+        let (revision, _) = self.0.split_first_chunk().expect("an entry has a header");
+        Seq(u64::from_le_bytes(*revision))
+    }
+
+    /// Where the value begins.
+    fn value_at(&self) -> usize {
+        ENTRY_HEADER + usize::from(u16::from_le_bytes([self.0[8], self.0[9]]))
+    }
+
+    fn key(&self) -> &[u8] {
+        &self.0[ENTRY_HEADER..self.value_at()]
+    }
+
+    fn key_text(&self) -> &str {
+        std::str::from_utf8(self.key()).expect("a key was made from text")
+    }
+
+    fn value(&self) -> &[u8] {
+        &self.0[self.value_at()..]
+    }
+
+    /// Bytes of key and value.
+    fn size(&self) -> u64 {
+        (self.0.len() - ENTRY_HEADER) as u64
+    }
+
+    fn into_record(self) -> Record {
+        let (revision, value_at) = (self.revision(), self.value_at());
+        Record {
+            value: Bytes::from(self.0).slice(value_at..),
+            revision,
+        }
+    }
 }
 
-fn size(key: &str, value: &[u8]) -> u64 {
-    (key.len() + value.len()) as u64
+impl Borrow<[u8]> for Entry {
+    fn borrow(&self) -> &[u8] {
+        self.key()
+    }
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Entry) -> bool {
+        self.key() == other.key()
+    }
+}
+
+impl Eq for Entry {}
+
+impl PartialOrd for Entry {
+    fn partial_cmp(&self, other: &Entry) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Entry {
+    fn cmp(&self, other: &Entry) -> Ordering {
+        self.key().cmp(other.key())
+    }
+}
+
+/// Keys and values in memory, in order.
+#[derive(Default)]
+pub struct MemoryState {
+    entries: BTreeSet<Entry>,
+    bytes: u64,
+    /// Of a checkpoint that is being read, in order.
+    loading: Vec<Entry>,
+}
+
+impl fmt::Debug for MemoryState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryState")
+            .field("keys", &self.keys())
+            .field("bytes", &self.bytes)
+            .finish_non_exhaustive()
+    }
 }
 
 impl State for MemoryState {
     fn get(&self, key: &str) -> Option<Record> {
-        let (value, revision) = self.map.get(key)?;
+        let entry = self.entries.get(key.as_bytes())?;
         Some(Record {
-            value: Bytes::copy_from_slice(value),
-            revision: *revision,
+            value: Bytes::copy_from_slice(entry.value()),
+            revision: entry.revision(),
         })
     }
 
     fn revision(&self, key: &str) -> Option<Seq> {
-        self.map.get(key).map(|(_, revision)| *revision)
+        self.entries.get(key.as_bytes()).map(Entry::revision)
     }
 
     fn put(&mut self, key: &str, value: &[u8], revision: Seq) -> Option<Record> {
-        self.bytes += size(key, value);
-        // Looked up first: most puts of a full store overwrite, and need no new key.
-        let old = match self.map.get_mut(key) {
-            Some(slot) => std::mem::replace(slot, (value.into(), revision)),
-            None => {
-                self.map.insert(key.into(), (value.into(), revision));
-                return None;
-            }
-        };
-        self.bytes -= size(key, &old.0);
-        Some(Record {
-            value: Bytes::from(old.0),
-            revision: old.1,
-        })
+        let entry = Entry::new(key, value, revision);
+        self.bytes += entry.size();
+        let old = self.entries.replace(entry)?;
+        self.bytes -= old.size();
+        Some(old.into_record())
     }
 
     fn remove(&mut self, key: &str) -> Option<Record> {
-        let (value, revision) = self.map.remove(key)?;
-        self.bytes -= size(key, &value);
-        Some(Record {
-            value: Bytes::from(value),
-            revision,
-        })
+        let old = self.entries.take(key.as_bytes())?;
+        self.bytes -= old.size();
+        Some(old.into_record())
     }
 
     fn scan(&self, from: Bound<&str>, visit: &mut Visit<'_>) {
-        for (key, (value, revision)) in self.map.range::<str, _>((from, Bound::Unbounded)) {
-            if visit(key, value, *revision).is_break() {
+        let from = from.map(str::as_bytes);
+        for entry in self.entries.range::<[u8], _>((from, Bound::Unbounded)) {
+            if visit(entry.key_text(), entry.value(), entry.revision()).is_break() {
                 return;
             }
         }
     }
 
     fn load(&mut self, key: &str, value: &[u8], revision: Seq) {
-        self.put(key, value, revision);
+        let entry = Entry::new(key, value, revision);
+        self.bytes += entry.size();
+        self.loading.push(entry);
     }
 
-    fn loaded(&mut self) {}
+    fn loaded(&mut self) {
+        // In order already: this builds the tree from below, and its nodes are full.
+        let loaded = std::mem::take(&mut self.loading);
+        self.entries = loaded.into_iter().collect();
+    }
 
     fn clear(&mut self) {
-        self.map.clear();
-        self.bytes = 0;
+        *self = MemoryState::default();
     }
 
     fn keys(&self) -> u64 {
-        self.map.len() as u64
+        self.entries.len() as u64
     }
 
     fn bytes(&self) -> u64 {

@@ -39,11 +39,12 @@ pub use files::{File, Files, Lock, SystemFiles};
 pub use journal::DiskJournal;
 pub use recover::open;
 
+pub use super::Restore;
 use super::StorageError;
 use crate::chain::Meta;
-use kvservice_shared::chain::{Run, SessionRecord};
+use kvservice_shared::chain::Run;
 use kvservice_shared::codec::Batch;
-use kvservice_shared::ids::{NodeId, Seq, SessionUuid};
+use kvservice_shared::ids::{NodeId, Seq};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -76,18 +77,6 @@ impl Default for Options {
             disk_timeout: Duration::from_secs(10),
         }
     }
-}
-
-/// Takes in the newest checkpoint while a journal is opened.
-pub trait Restore {
-    /// Drops what was taken in before.
-    fn clear(&mut self);
-    /// A key; they come in order.
-    fn key(&mut self, key: &str, value: &[u8], revision: Seq);
-    /// The next sessions.
-    fn sessions(&mut self, sessions: Vec<SessionRecord>);
-    /// Names of sessions evicted lately: the entry that evicted it, the place in its list, the name.
-    fn evicted(&mut self, names: Vec<(Seq, u32, SessionUuid)>);
 }
 
 /// What was found in a data directory.
