@@ -88,8 +88,8 @@ impl From<OpenError> for Trouble {
 }
 
 /// Runs the script as far as it gets.
-fn run(disk: &SimDisk) -> (Option<Rig>, Result<(), Trouble>) {
-    match Rig::open(disk) {
+fn run(disk: &SimDisk, interval: bool) -> (Option<Rig>, Result<(), Trouble>) {
+    match Rig::open_with(disk, interval) {
         Ok(mut rig) => {
             let result = script(&mut rig);
             (Some(rig), result)
@@ -101,20 +101,28 @@ fn run(disk: &SimDisk) -> (Option<Rig>, Result<(), Trouble>) {
 /// Calls that the script makes; the two threads may do a few more or less in another run.
 fn calls() -> u64 {
     let disk = SimDisk::default();
-    let (_, result) = run(&disk);
+    let (_, result) = run(&disk, false);
     result.unwrap();
     disk.calls()
 }
 
 #[test]
 fn power_goes_at_every_call() {
-    let seeds = if long() { 40 } else { 3 };
+    cut_power_at_every_call(if long() { 40 } else { 3 }, false);
+}
+
+#[test]
+fn power_goes_at_every_call_while_syncs_are_late() {
+    cut_power_at_every_call(if long() { 40 } else { 2 }, true);
+}
+
+fn cut_power_at_every_call(seeds: u64, interval: bool) {
     for at in 1..=calls() {
         for seed in 0..seeds {
             let seed = seed + at * 1000;
             let disk = SimDisk::default();
             disk.cut_power_at(at);
-            let (rig, result) = run(&disk);
+            let (rig, result) = run(&disk, interval);
             if !disk.is_off() {
                 result.unwrap();
                 continue;
@@ -155,7 +163,7 @@ fn every_call_fails_once() {
     for at in 1..=calls() {
         let disk = SimDisk::default();
         disk.fail_at(at);
-        let (rig, result) = run(&disk);
+        let (rig, result) = run(&disk, false);
         if !disk.has_failed() {
             result.unwrap();
             continue;

@@ -115,24 +115,56 @@ fn a_flipped_bit_is_found_after_a_crash_unless_it_looks_torn() {
 #[test]
 fn a_file_that_is_gone_is_missed() {
     let disk = node(true);
-    let names = disk.names();
-    let segments = names.iter().filter(|name| name.starts_with("log-"));
-    let inner: Vec<&String> = segments
-        .clone()
-        .skip(1)
-        .take(segments.count() - 2)
-        .collect();
-    assert!(!inner.is_empty(), "{names:?}");
-    for name in inner
-        .into_iter()
-        .chain(&["node".to_owned(), "meta".to_owned()])
-    {
+    let (whole, _) = look(&disk.copy()).unwrap();
+    assert_eq!(whole.base, Run::default());
+    for name in disk.names() {
         let broken = disk.copy();
-        broken.lose(name);
+        broken.lose(&name);
         match look(&broken) {
             Err(OpenError::Missing { file, .. }) => assert_eq!(file, format!("/data/{name}")),
+            // What it spares is there: nothing was trimmed.
+            Ok((found, _)) if name.starts_with("checkpoint-") || name.ends_with("-0000000001") => {
+                assert!(whole.log.ends_with(&found.log), "{name}");
+            }
             other => panic!("{name}: {:?}", other.map(drop)),
         }
+    }
+}
+
+#[test]
+fn a_learner_that_was_done_is_not_taken_for_one_that_was_not() {
+    let disk = SimDisk::default();
+    let mut rig = Rig::open(&disk).unwrap();
+    rig.reset(50).unwrap();
+    rig.begin_save(1, 2).unwrap();
+    for _ in 0..4 {
+        rig.append(1, 1, 1000).unwrap();
+        rig.settle().unwrap();
+    }
+    let learning = disk.copy();
+    rig.end_save().unwrap();
+    rig.settle().unwrap();
+    rig.append(1, 1, 10).unwrap();
+    rig.settle().unwrap();
+    disk.cut_power();
+    rig.close().unwrap_err();
+    disk.restart(1);
+    let (empty, notes) = look(&learning).unwrap();
+    assert!(empty.log.is_empty() && empty.checkpoint.is_none() && !notes.is_empty());
+    // The groups of its last segment go, and none is left that says they were durable.
+    let names = disk.names();
+    let last = names.iter().rfind(|name| name.starts_with("log-")).unwrap();
+    let mut bytes = disk.content(last);
+    bytes.truncate(20 + bytes[12] as usize);
+    disk.set_content(last, &bytes);
+    match look(&disk) {
+        Err(OpenError::Missing { problem, .. }) => {
+            assert!(
+                problem.contains("the checkpoint needs it up to 54"),
+                "{problem}"
+            );
+        }
+        other => panic!("{:?}", other.map(|(whole, _)| whole.log)),
     }
 }
 

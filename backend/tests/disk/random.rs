@@ -34,9 +34,9 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn run(steps: &[Step]) {
+fn run(steps: &[Step], interval: bool) {
     let disk = SimDisk::default();
-    let mut rig = Rig::open(&disk).unwrap();
+    let mut rig = Rig::open_with(&disk, interval).unwrap();
     for step in steps {
         match *step {
             Step::Append(batches, entries, bytes) => rig.append(batches, entries, bytes).unwrap(),
@@ -62,7 +62,10 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(if long() { 5000 } else { 200 }))]
 
     #[test]
-    fn what_was_promised_is_there(steps in prop::collection::vec(step(), 1..60)) {
-        run(&steps);
+    fn what_was_promised_is_there(
+        steps in prop::collection::vec(step(), 1..60),
+        interval: bool,
+    ) {
+        run(&steps, interval);
     }
 }

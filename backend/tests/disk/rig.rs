@@ -84,11 +84,15 @@ pub fn options() -> Options {
 }
 
 pub fn open_sim(disk: &SimDisk, restored: &mut Restored) -> Result<Opened, OpenError> {
-    open_files(Arc::new(disk.clone()), restored)
+    open_files(Arc::new(disk.clone()), options(), restored)
 }
 
-fn open_files(files: Arc<dyn Files>, restored: &mut Restored) -> Result<Opened, OpenError> {
-    open(Path::new("/data"), options(), files, restored)
+fn open_files(
+    files: Arc<dyn Files>,
+    options: Options,
+    restored: &mut Restored,
+) -> Result<Opened, OpenError> {
+    open(Path::new("/data"), options, files, restored)
 }
 
 fn token() -> OpenToken {
@@ -141,11 +145,17 @@ pub struct Rig {
     saved: Option<(u64, Saved)>,
     pub epoch: Epoch,
     counter: u64,
-    pub notes: Vec<String>,
+    /// Written counts as durable: a power cut may take more than was promised, but never something older than
+    /// what it leaves.
+    interval: bool,
 }
 
 impl Rig {
     pub fn open(disk: &SimDisk) -> Result<Rig, OpenError> {
+        Rig::open_with(disk, false)
+    }
+
+    pub fn open_with(disk: &SimDisk, interval: bool) -> Result<Rig, OpenError> {
         let mut rig = Rig {
             disk: disk.clone(),
             journal: None,
@@ -166,7 +176,7 @@ impl Rig {
             saved: None,
             epoch: Epoch { term: 0, number: 1 },
             counter: 0,
-            notes: Vec::new(),
+            interval,
         };
         rig.reopen()?;
         Ok(rig)
@@ -228,7 +238,9 @@ impl Rig {
             let (before, after) = (&self.history[at - 1], &self.history[*at]);
             after.log.len() > before.log.len() && after.end().last <= progress.durable
         });
-        self.sure = self.sure.max(known.unwrap_or(0));
+        if !self.interval {
+            self.sure = self.sure.max(known.unwrap_or(0));
+        }
         if let Some(base) = progress.checkpoint {
             let generation = self.now().generation;
             let mut given = self.saves.iter().filter(|(of, _)| *of == generation);
@@ -406,7 +418,11 @@ impl Rig {
     /// Opens what is there and checks it. The history goes on from what was found.
     pub fn reopen(&mut self) -> Result<(), OpenError> {
         let mut restored = Restored::default();
-        let opened = open_sim(&self.disk, &mut restored)?;
+        let mut options = options();
+        if self.interval {
+            options.fsync = Fsync::Interval(Duration::from_secs(3600));
+        }
+        let opened = open_files(Arc::new(self.disk.clone()), options, &mut restored)?;
         let candidates = &self.history[self.sure..];
         let reasons: Vec<String> = candidates
             .iter()
@@ -442,7 +458,6 @@ impl Rig {
             (0, save)
         });
         self.saves.extend(self.saved.clone());
-        self.notes = opened.notes;
         self.journal = Some(opened.journal);
         Ok(())
     }

@@ -18,6 +18,8 @@ pub(super) struct MetaBody {
     pub node: NodeId,
     /// Files of other generations are void.
     pub generation: u64,
+    /// The newest segment of its log, or the one before that.
+    pub ordinal: u64,
     /// The entry that this generation's log began after.
     pub base: Run,
     /// The generation is worth nothing without a whole checkpoint.

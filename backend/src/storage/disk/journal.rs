@@ -262,9 +262,9 @@ impl Journal for DiskJournal {
         self.shared.wake_all();
         // A disk that is stuck is not waited for; one that failed is, for its threads end by themselves.
         while state.threads > 0 {
-            match self.shared.health.check(self.shared.patience) {
-                Err(stuck @ StorageError::Stuck { .. }) => return Err(stuck),
-                Ok(()) | Err(_) => {}
+            let health = self.shared.health.check(self.shared.patience);
+            if let Err(stuck @ StorageError::Stuck { .. }) = health {
+                return Err(stuck);
             }
             let wait = self.shared.to_caller.wait_timeout(state, LOOK);
             (state, _) = wait.unwrap_or_else(PoisonError::into_inner);

@@ -37,8 +37,6 @@ pub(super) struct Resume {
     pub body: MetaBody,
     pub runs: Runs,
     pub closed: VecDeque<Closed>,
-    /// The number of the segment that is begun.
-    pub ordinal: u64,
 }
 
 /// Writes the log and the meta data. Its calls are in the order of the operations.
@@ -58,7 +56,6 @@ pub(super) struct LogWriter {
 struct Current {
     file: DiskFile,
     name: String,
-    ordinal: u64,
     salt: u64,
     /// The last entry that any group in it added.
     last: Seq,
@@ -84,7 +81,7 @@ struct Waiting {
 }
 
 impl LogWriter {
-    /// Goes on with a log, in a new segment.
+    /// Goes on with a log, in a new segment: the one that `resume.body` names. Stores the meta data.
     pub(super) fn new(
         disk: Disk,
         segment_bytes: u64,
@@ -95,9 +92,9 @@ impl LogWriter {
             body,
             runs,
             closed,
-            ordinal,
         } = resume;
-        let current = Current::create(&disk, node, body.generation, ordinal, runs.end())?;
+        let current = Current::create(&disk, node, body.generation, body.ordinal, runs.end())?;
+        write_meta(&disk, &body)?;
         Ok(LogWriter {
             disk,
             node,
@@ -221,9 +218,12 @@ impl LogWriter {
 
     fn roll(&mut self) -> Result<(), StorageError> {
         self.seal()?;
-        let ordinal = self.current.ordinal + 1;
+        let ordinal = self.body.ordinal + 1;
         let (generation, end) = (self.body.generation, self.current.end);
         let next = Current::create(&self.disk, self.node, generation, ordinal, end)?;
+        // That a segment was lost is noticed by this.
+        self.body.ordinal = ordinal;
+        write_meta(&self.disk, &self.body)?;
         let old = std::mem::replace(&mut self.current, next);
         self.closed.push_back(Closed {
             name: old.name,
@@ -270,6 +270,7 @@ impl LogWriter {
         let generation = self.body.generation + 1;
         let next = Current::create(&self.disk, self.node, generation, 1, base)?;
         self.body.generation = generation;
+        self.body.ordinal = 1;
         self.body.base = base;
         self.body.learning = base.last > Seq::ZERO;
         write_meta(&self.disk, &self.body)?;
@@ -304,7 +305,6 @@ impl Current {
         Ok(Current {
             file: disk.replace(&name, &head)?,
             name,
-            ordinal,
             salt,
             last: before.last,
             end: before,

@@ -4,7 +4,7 @@ use super::checkpoint::CheckpointReader;
 use super::files::{Files, Lock};
 use super::format::{LOCK, META, NODE, Name, checkpoint_name, segment_name};
 use super::handle::Disk;
-use super::identity::{MetaBody, read_meta, read_node, write_meta, write_node};
+use super::identity::{MetaBody, read_meta, read_node, write_node};
 use super::journal::{DiskJournal, Start};
 use super::log::{Closed, LogWriter, Resume, seal};
 use super::segment::{End, Recovered, Runs, SegmentHead, decode_segment_head, is_unused, replay};
@@ -70,17 +70,15 @@ pub fn open(
         }
     }
 
-    // All is verified. From here on the directory is changed.
+    // All is verified. From here on the directory is changed. First, names that may be there only for this boot of
+    // the machine stay: a new checkpoint's does not go with the removal of the old one.
+    disk.sync_dir()?;
     for name in found.useless(&body) {
         disk.remove(&name)?;
     }
     log.finish(&disk, &mut notes)?;
-    if body.learning && reached {
-        body.learning = false;
-        write_meta(&disk, &body)?;
-    }
-    // Names may be in the directory only for this boot of the machine.
-    disk.sync_dir()?;
+    body.learning &= !reached;
+    body.ordinal = log.next_ordinal;
     let meta = body.meta.clone();
     let generation = body.generation;
     let resume = Resume {
@@ -88,7 +86,6 @@ pub fn open(
         body,
         runs: Runs::of(&log.recovered),
         closed: log.closed,
-        ordinal: log.next_ordinal,
     };
     let mut writer = LogWriter::new(disk.clone(), options.segment_bytes, resume)?;
     if void {
@@ -232,6 +229,7 @@ impl Found {
         let body = MetaBody {
             node,
             generation: 1,
+            ordinal: 1,
             base: Run::default(),
             learning: false,
             meta: Meta::default(),
@@ -242,10 +240,8 @@ impl Found {
             body: body.clone(),
             runs: Runs::after(body.base),
             closed: VecDeque::new(),
-            ordinal: 1,
         };
         LogWriter::new(disk.clone(), 0, resume)?;
-        write_meta(disk, &body)?;
         Ok((node, body))
     }
 
@@ -306,9 +302,10 @@ impl Found {
         if ordinals.is_empty() && !self.has(Name::Meta) {
             ordinals.push(1);
         }
-        let Some((&first, &last)) = ordinals.first().zip(ordinals.last()) else {
-            let path = disk.path(&segment_name(body.generation, 1));
-            return Err(OpenError::missing(&path, "a log has at least one segment"));
+        let ends = ordinals.first().zip(ordinals.last());
+        let Some((&first, &last)) = ends.filter(|(_, last)| **last >= body.ordinal) else {
+            let path = disk.path(&segment_name(body.generation, body.ordinal));
+            return Err(OpenError::missing(&path, "the log goes on there"));
         };
         let mut log = LogFiles {
             recovered: Recovered::default(),

@@ -61,7 +61,7 @@ impl Dice {
             .0
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % 2 == 0
+        (self.0 >> 33).is_multiple_of(2)
     }
 }
 
@@ -430,9 +430,14 @@ impl File for SimFile {
         }
         drop(held);
         self.call(|file, fails| {
-            file.dirty.clear();
+            let dirty = std::mem::take(&mut file.dirty);
             if !fails {
-                file.durable.clone_from(&file.now);
+                file.durable.resize(file.now.len(), 0);
+                for sector in dirty {
+                    let from = (sector * SECTOR).min(file.now.len());
+                    let to = (from + SECTOR).min(file.now.len());
+                    file.durable[from..to].copy_from_slice(&file.now[from..to]);
+                }
             }
             Ok(())
         })
