@@ -12,12 +12,14 @@
 //! | `teach` | a tail and its learner: snapshot, catching up, joint, ready |
 //! | `order` | the head: ordering, exactly-once, answers, reads |
 //! | `pending` | what a head knows beyond the applied state |
+//! | `dump` | all keys at one point, page by page, while the state goes on |
 //! | `log`, `data`, `sessions` | what is kept |
 //!
 //! The rules and their reasons are in `docs/protocol.md`; a `†` there is an assertion or a test here.
 
 mod data;
 mod downstream;
+mod dump;
 mod effects;
 mod log;
 mod order;

@@ -181,6 +181,9 @@ fn request(request: &ChainRequest) -> String {
         ChainOp::Open { uuid, .. } => format!("open {}", session(*uuid)),
         ChainOp::Get { key } => format!("get {key}"),
         ChainOp::List { prefix, .. } => format!("list {prefix:?}"),
+        ChainOp::DumpStart => "dump".to_owned(),
+        ChainOp::DumpNext { dump } => format!("dump {dump} goes on"),
+        ChainOp::DumpEnd { dump } => format!("dump {dump} ends"),
         ChainOp::Write {
             session,
             request,
@@ -236,6 +239,16 @@ fn answer(answer: &Answer) -> String {
         AnswerBody::NoSession => "no session".to_owned(),
         AnswerBody::IdReused => "id reused".to_owned(),
         AnswerBody::TooFewReplicas { members, wanted } => format!("{members} of {wanted} replicas"),
+        AnswerBody::DumpPage {
+            revision,
+            entries,
+            more,
+        } => format!(
+            "{} entries at {revision}{}",
+            entries.len(),
+            if *more { " and more" } else { "" }
+        ),
+        AnswerBody::NoDump { reason } => format!("no dump: {reason}"),
     };
     format!("{} {body}", answer.ticket)
 }

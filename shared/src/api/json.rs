@@ -20,7 +20,7 @@ mod write;
 
 pub use requests::{Decoded, decode_requests};
 pub use responses::{NotAResponse, decode_responses};
-pub(crate) use write::write_request;
+pub(crate) use write::{write_entry, write_request};
 pub use write::{requests_to_json, responses_to_json};
 
 use super::Value;
