@@ -264,6 +264,21 @@ impl<S: State> Data<S> {
         self.rolling = true;
     }
 
+    /// Takes in a key of a checkpoint, into a store without it.
+    pub fn load_key(&mut self, key: &str, value: &[u8], revision: Seq) {
+        self.keys_hash = self
+            .keys_hash
+            .wrapping_add(record_hash(key, value, revision));
+        self.state.load(key, value, revision);
+    }
+
+    /// A checkpoint that began at `base` was taken in: the log after that comes next.
+    pub fn resume_at(&mut self, base: Seq) {
+        self.state.loaded();
+        self.applied = base;
+        self.rolling = true;
+    }
+
     /// Whether a snapshot is under way.
     pub fn is_rolling(&self) -> bool {
         self.rolling

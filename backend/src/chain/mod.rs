@@ -14,6 +14,7 @@
 //! | `pending` | what a head knows beyond the applied state |
 //! | `dump` | all keys at one point, page by page, while the state goes on |
 //! | `log`, `data`, `sessions` | what is kept |
+//! | `save`, `restore` | checkpoints, and what a restarted node makes of one |
 //!
 //! The rules and their reasons are in `docs/protocol.md`; a `†` there is an assertion or a test here.
 
@@ -25,6 +26,8 @@ mod log;
 mod order;
 mod pending;
 mod replica;
+mod restore;
+mod save;
 mod sessions;
 mod teach;
 mod upstream;
@@ -32,4 +35,5 @@ mod upstream;
 pub use effects::{Event, Halt, JournalOp, LinkId, Message, Meta, Output};
 pub use log::{Common, CutError, Log};
 pub use replica::{Config, Replica};
+pub use restore::{Loading, RestoreError, Restored};
 pub use upstream::part_bytes;

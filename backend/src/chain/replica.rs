@@ -11,6 +11,7 @@ use super::downstream::Successor;
 use super::effects::{Event, Halt, JournalOp, LinkId, Message, Meta, Output};
 use super::log::Log;
 use super::order::Head;
+use super::save::Saving;
 use super::teach::Teaching;
 use super::upstream::{Learning, Upline};
 use crate::storage::State;
@@ -43,6 +44,9 @@ pub struct Config {
     pub storage: StorageKind,
     /// Log kept beyond what is needed, in bytes, for nodes that come back.
     pub log_retention_bytes: usize,
+    /// A checkpoint is made once the log has grown by so many bytes since the last (or by half of the state,
+    /// where that is more).
+    pub checkpoint_bytes: usize,
 }
 
 /// What a node is in its view.
@@ -78,6 +82,7 @@ pub struct Replica<S> {
     pub(super) data: Data<S>,
     pub(super) durable: Seq,
     pub(super) stable: Seq,
+    pub(super) saving: Saving,
     pub(super) role: Role,
     pub(super) out: Output,
     /// Observed time in milliseconds: grows only while this process runs and reads its events.
@@ -103,13 +108,19 @@ pub struct Replica<S> {
 impl<S: State> Replica<S> {
     /// A node without data: new, or in memory.
     pub fn new(config: Config, state: S) -> Replica<S> {
+        Replica::empty(config, Data::new(state))
+    }
+
+    /// Knows nothing but its data.
+    pub(super) fn empty(config: Config, data: Data<S>) -> Replica<S> {
         Replica {
             config,
             meta: Meta::default(),
             log: Log::default(),
-            data: Data::new(state),
+            data,
             durable: Seq::ZERO,
             stable: Seq::ZERO,
+            saving: Saving::default(),
             role: Role::Idle,
             out: Output::default(),
             clock_ms: 0,
@@ -150,9 +161,10 @@ impl<S: State> Replica<S> {
         self.settled_link()
     }
 
-    /// Whether the state is whole at the applied point: no snapshot is under way.
+    /// Whether the state is whole at the applied point, and would be again after a restart: no snapshot is under
+    /// way, or on its way to the disk.
     pub fn is_whole(&self) -> bool {
-        !self.data.is_rolling()
+        !self.data.is_rolling() && !self.saving.is_unsaved()
     }
 
     /// Durable, stable and applied point, and the hash of the state there.
@@ -268,6 +280,7 @@ impl<S: State> Replica<S> {
     pub fn flush(&mut self) -> Output {
         self.seal_batch();
         self.pump_learner();
+        self.pump_checkpoint();
         self.say_stable();
         self.flush_answers();
         if std::mem::take(&mut self.report) {
@@ -307,7 +320,7 @@ impl<S: State> Replica<S> {
     /// Whether this node holds anything of a cluster: entries, a place in its view, or a tail's lessons.
     fn has_data(&self) -> bool {
         let node = self.config.id.node;
-        !self.data.is_rolling() && self.log.last() > Seq::ZERO
+        self.is_whole() && self.log.last() > Seq::ZERO
             || matches!(self.role, Role::Learner(_))
             || self
                 .meta
@@ -318,10 +331,10 @@ impl<S: State> Replica<S> {
 
     /// The log's boundaries as others may rely on them: an unfinished snapshot counts for nothing.
     pub(super) fn boundaries(&self) -> Boundaries {
-        if self.data.is_rolling() {
-            Boundaries::default()
-        } else {
+        if self.is_whole() {
             self.log.boundaries()
+        } else {
+            Boundaries::default()
         }
     }
 
@@ -455,7 +468,7 @@ impl<S: State> Replica<S> {
                 }
             }
             Some(position) => {
-                if self.data.is_rolling() {
+                if !self.is_whole() {
                     return self.fatal("named a member with an unfinished snapshot".to_owned());
                 }
                 self.become_member(position, head);
@@ -546,6 +559,7 @@ impl<S: State> Replica<S> {
 
     /// Adds batches to the log and hands them to the journal.
     pub(super) fn append(&mut self, batch: Batch) {
+        self.saving.count_append(batch.bytes().len());
         self.log.append(batch.clone());
         self.out.journal.push(JournalOp::Append(batch));
     }
@@ -633,7 +647,9 @@ impl<S: State> Replica<S> {
                 up_to = up_to.min(successor.stable());
             }
         }
+        let before = self.log.bytes();
         self.log.trim(up_to, self.config.log_retention_bytes);
+        self.count_trimmed(before - self.log.bytes());
     }
 
     fn tick(&mut self, now_ms: u64) {

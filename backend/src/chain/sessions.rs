@@ -294,6 +294,13 @@ impl Sessions {
         }
     }
 
+    /// Takes in sessions of a checkpoint.
+    pub fn load(&mut self, sessions: Vec<SessionRecord>) {
+        for record in sessions {
+            self.insert(record);
+        }
+    }
+
     /// Takes in the names of a snapshot.
     pub fn remember_evicted(&mut self, by: Seq, place: u32, uuid: SessionUuid) {
         if self.evicted.insert((by, place), uuid).is_some() {

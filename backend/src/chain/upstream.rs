@@ -3,7 +3,7 @@
 //! A link is *settled* in an epoch once the predecessor has said, on this very link, where the two logs agree.
 //! Before that nothing from above is taken, nothing is vouched for, and the own successor is left alone.
 
-use super::effects::{JournalOp, LinkId, Message};
+use super::effects::{LinkId, Message};
 use super::log::Log;
 use super::replica::{Replica, Role};
 use crate::storage::State;
@@ -180,11 +180,11 @@ impl<S: State> Replica<S> {
     /// without the rest.
     pub(super) fn stop_learning(&mut self) {
         self.role = Role::Idle;
-        if self.data.is_rolling() {
+        if !self.is_whole() {
             let base = Run::default();
             self.data.clear();
             self.log = Log::after(base);
-            self.out.journal.push(JournalOp::Reset { base });
+            self.reset_journal(base);
             self.durable = Seq::ZERO;
             self.stable = Seq::ZERO;
         }
@@ -268,14 +268,15 @@ impl<S: State> Replica<S> {
             return;
         }
         let bytes = part_bytes(&part);
-        match part {
-            SnapshotPart::Begin { at, at_epoch, .. } => {
+        match &part {
+            &SnapshotPart::Begin { at, at_epoch, .. } => {
                 let base = Run {
                     epoch: at_epoch,
                     last: at,
                 };
                 self.log = Log::after(base);
-                self.out.journal.push(JournalOp::Reset { base });
+                self.reset_journal(base);
+                self.begin_learned_checkpoint(base);
                 self.data.begin_snapshot(at);
                 self.durable = at;
                 self.stable = Seq::ZERO;
@@ -286,26 +287,31 @@ impl<S: State> Replica<S> {
                 entries,
             } => {
                 self.data
-                    .replace_keys(after.as_deref(), through.as_deref(), &entries);
+                    .replace_keys(after.as_deref(), through.as_deref(), entries);
             }
             SnapshotPart::Sessions {
                 after,
                 through,
                 sessions,
             } => {
-                self.data.sessions_mut().replace(after, through, sessions);
+                self.data
+                    .sessions_mut()
+                    .replace(*after, *through, sessions.clone());
             }
             SnapshotPart::Evicted { names } => {
-                for (by, place, uuid) in names {
+                for &(by, place, uuid) in names {
                     self.data.sessions_mut().remember_evicted(by, place, uuid);
                 }
             }
-            SnapshotPart::End { at } => {
+            &SnapshotPart::End { at } => {
                 if let Role::Learner(learning) = &mut self.role {
                     learning.complete_at = Some(at);
                 }
                 self.learn_committed(Seq::ZERO);
             }
+        }
+        if !begins {
+            self.save_learned_part(part);
         }
         if let Role::Learner(learning) = &mut self.role {
             learning.received_bytes = if begins {
@@ -320,7 +326,9 @@ impl<S: State> Replica<S> {
     pub(super) fn say_stable(&mut self) {
         let epoch = self.epoch();
         let (durable, stable) = (self.durable, self.stable);
-        let complete = !self.data.is_rolling();
+        let complete = self.is_whole();
+        // The disk sets the pace, where there is one.
+        let to_disk = self.saving.is_unsaved().then(|| self.saving.written_bytes());
         match &mut self.role {
             Role::Member(member) => {
                 if let Some(link) = member.upline.link
@@ -339,12 +347,10 @@ impl<S: State> Replica<S> {
             Role::Learner(learning) => {
                 let link = learning.link;
                 let mut messages = Vec::new();
-                if learning.received_bytes != learning.said_bytes {
-                    learning.said_bytes = learning.received_bytes;
-                    messages.push(Upstream::Received {
-                        epoch,
-                        bytes: learning.received_bytes,
-                    });
+                let bytes = to_disk.unwrap_or(learning.received_bytes);
+                if bytes != learning.said_bytes {
+                    learning.said_bytes = bytes;
+                    messages.push(Upstream::Received { epoch, bytes });
                 }
                 if learning.settled && learning.said != Some((durable, complete)) {
                     learning.said = Some((durable, complete));

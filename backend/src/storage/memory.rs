@@ -69,6 +69,12 @@ impl State for MemoryState {
         }
     }
 
+    fn load(&mut self, key: &str, value: &[u8], revision: Seq) {
+        self.put(key, value, revision);
+    }
+
+    fn loaded(&mut self) {}
+
     fn clear(&mut self) {
         self.map.clear();
         self.bytes = 0;

@@ -19,7 +19,8 @@ pub use memory::{MemoryJournal, MemoryState};
 
 use crate::chain::{JournalOp, Meta};
 use bytes::Bytes;
-use kvservice_shared::ids::Seq;
+use kvservice_shared::chain::SessionRecord;
+use kvservice_shared::ids::{Seq, SessionUuid};
 use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 use tokio::sync::Notify;
@@ -61,12 +62,29 @@ pub trait State {
     fn remove(&mut self, key: &str) -> Option<Record>;
     /// Visits keys in order of their bytes, from a bound on, until told to stop.
     fn scan(&self, from: Bound<&str>, visit: &mut Visit<'_>);
+    /// Takes in a key of a checkpoint: after all others in order of bytes, into a store that held nothing
+    /// before. It need not be there before [`State::loaded`].
+    fn load(&mut self, key: &str, value: &[u8], revision: Seq);
+    /// The checkpoint ends.
+    fn loaded(&mut self);
     /// Removes everything.
     fn clear(&mut self);
     /// Number of keys.
     fn keys(&self) -> u64;
     /// Bytes of all keys and values.
     fn bytes(&self) -> u64;
+}
+
+/// Takes in a checkpoint, part by part.
+pub trait Restore {
+    /// A key, after all others in order of bytes.
+    fn key(&mut self, key: &str, value: &[u8], revision: Seq);
+    /// Sessions, opened after all others.
+    fn sessions(&mut self, sessions: Vec<SessionRecord>);
+    /// Names of evicted sessions: entry that evicted them, place in its list, name.
+    fn evicted(&mut self, names: Vec<(Seq, u32, SessionUuid)>);
+    /// What was taken in so far is void.
+    fn clear(&mut self);
 }
 
 /// What a journal has done of what it was given.
