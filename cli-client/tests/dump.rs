@@ -66,9 +66,7 @@ fn answering(answer: String) -> SocketAddr {
 /// A dump of these lines in one chunk, and whatever comes after it.
 fn chunked(lines: &str, rest: &str) -> String {
     let length = lines.len();
-    format!(
-        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{length:x}\r\n{lines}\r\n{rest}"
-    )
+    format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{length:x}\r\n{lines}\r\n{rest}")
 }
 
 fn whole() -> String {
@@ -107,7 +105,10 @@ fn a_dump_that_is_not_whole_is_a_failure_and_leaves_no_file() {
     for answer in [
         chunked(LINES, ""),
         chunked(LINES, "0\r\n\r\n"),
-        chunked(&format!("{LINES}{END}").replace("\"keys\":2", "\"keys\":3"), "0\r\n\r\n"),
+        chunked(
+            &format!("{LINES}{END}").replace("\"keys\":2", "\"keys\":3"),
+            "0\r\n\r\n",
+        ),
         // All lines are there, and the end of the body is not: whoever cut it off has more to say.
         chunked(&format!("{LINES}{END}"), ""),
     ] {

@@ -10,8 +10,13 @@ use std::collections::BTreeMap;
 /// What happens.
 #[derive(Clone, Debug)]
 enum Step {
-    Put { key: u8, bytes: usize },
-    Remove { key: u8 },
+    Put {
+        key: u8,
+        bytes: usize,
+    },
+    Remove {
+        key: u8,
+    },
     Start,
     /// Reads a page of one of the dumps that are open.
     Page(prop::sample::Index),

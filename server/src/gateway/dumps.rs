@@ -161,7 +161,10 @@ mod tests {
     }
 
     fn answer(gateway: &mut Gateway, ticket: Ticket, body: AnswerBody) -> Output {
-        step(gateway, Input::Answers(EPOCH, vec![Answer { ticket, body }]))
+        step(
+            gateway,
+            Input::Answers(EPOCH, vec![Answer { ticket, body }]),
+        )
     }
 
     /// Starts a dump; its name.
@@ -241,7 +244,10 @@ mod tests {
         step(&mut gateway, Input::Closed(ConnId(0)));
         start(&mut gateway, late);
 
-        step(&mut gateway, Input::Route(Route::Closed("no nodes".to_owned())));
+        step(
+            &mut gateway,
+            Input::Route(Route::Closed("no nodes".to_owned())),
+        );
         let out = step(&mut gateway, Input::Dump(ConnId(100)));
         assert_eq!(out.dumps, [(ConnId(100), Err("no nodes".to_owned()))]);
     }

@@ -193,7 +193,8 @@ async fn strangers_pages_and_other_methods_are_refused() {
         let http = http_get(rig.addr, DUMP_PATH, header).await;
         assert_eq!(http.status, 403, "{header}");
     }
-    let rebound = format!("GET {DUMP_PATH} HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n");
+    let rebound =
+        format!("GET {DUMP_PATH} HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n");
     assert_eq!(http_raw(rig.addr, &rebound).await.status, 403);
     for method in ["HEAD", "POST"] {
         let request = format!(

@@ -184,7 +184,14 @@ mod tests {
             "x".repeat(VALUE_BYTES_MAX + 1)
         );
         assert_eq!(refusal(&long), DumpLineError::Value(VALUE_BYTES_MAX + 1));
-        for line in ["", "{", "[]", "nonsense", r#"{"key":1}"#, r#"{"key":"a"} x"#] {
+        for line in [
+            "",
+            "{",
+            "[]",
+            "nonsense",
+            r#"{"key":1}"#,
+            r#"{"key":"a"} x"#,
+        ] {
             assert!(matches!(refusal(line), DumpLineError::Json(_)), "{line}");
         }
     }

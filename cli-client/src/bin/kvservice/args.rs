@@ -116,7 +116,11 @@ pub enum Command {
         /// The file; it gets its name once the dump in it is whole. Left out, or `-`: standard output
         file: Option<PathBuf>,
     },
-    /// Write the keys of a dump
+    /// Write the keys of a dump, under new revisions
+    ///
+    /// A cluster that holds any data is left alone, unless told otherwise. A dump in a file is checked before
+    /// anything is written; of standard input, whether it was whole shows at its end, and the exit status is 1
+    /// where it was not.
     Restore(Restore),
     /// Measure the server
     Bench(Bench),
@@ -143,10 +147,6 @@ pub struct TestSet {
     pub second: Option<OsString>,
 }
 
-/// Write the keys of a dump
-///
-/// Their revisions are new. A file is checked before anything is written; of standard input, whether it was
-/// whole shows at its end, and the exit status is 1 where it was not.
 #[derive(Args, Debug)]
 pub struct Restore {
     /// The file; left out, or `-`: standard input

@@ -153,7 +153,9 @@ impl Check {
             Ok(DumpLine::End(end)) if self.line.ends_with(b"\n") && end.keys + 1 == self.lines => {
                 Ok(end)
             }
-            Ok(DumpLine::End(end)) => Err(self.cut_off(&format!("its end speaks of {} keys", end.keys))),
+            Ok(DumpLine::End(end)) => {
+                Err(self.cut_off(&format!("its end speaks of {} keys", end.keys)))
+            }
             _ => Err(self.cut_off("its end is missing")),
         }
     }
@@ -167,9 +169,8 @@ impl Check {
 }
 
 async fn to_file(path: &Path, body: Incoming) -> Result<DumpEnd, Failure> {
-    let cannot = |error: io::Error| {
-        Failure::Usage(format!("cannot write {}: {error}", path.display()))
-    };
+    let cannot =
+        |error: io::Error| Failure::Usage(format!("cannot write {}: {error}", path.display()));
     let mut part = Part::create(path).map_err(cannot)?;
     let end = match copy(body, &mut part.file, Progress::new(false)).await {
         Err(Failure::Output(error)) => return Err(cannot(error)),
@@ -198,7 +199,10 @@ impl Part {
         part_name.push(name);
         part_name.push(format!(".{}.part", std::process::id()));
         let path = path.with_file_name(part_name);
-        let file = OpenOptions::new().write(true).create_new(true).open(&path)?;
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .open(&path)?;
         Ok(Part {
             file,
             path,

@@ -47,11 +47,9 @@ pub async fn run(config: Config, args: &Restore) -> Result<Exit, Failure> {
             end.keys
         )));
     }
-    let revisions = writer
-        .revisions
-        .map_or_else(String::new, |(first, last)| {
-            format!(", under revisions {first} to {last}")
-        });
+    let revisions = writer.revisions.map_or_else(String::new, |(first, last)| {
+        format!(", under revisions {first} to {last}")
+    });
     to_stderr(&format!(
         "{written} keys written{revisions}: the dump of revision {} is restored",
         end.revision
@@ -308,7 +306,10 @@ mod tests {
             assert!(matches!(end, Err(Wrong::Incomplete(_))), "{length} bytes");
         }
         let (_, end) = read(&format!("{A}{END}"));
-        assert!(matches!(end, Err(Wrong::Incomplete(_))), "a line is missing");
+        assert!(
+            matches!(end, Err(Wrong::Incomplete(_))),
+            "a line is missing"
+        );
     }
 
     #[test]
@@ -320,6 +321,9 @@ mod tests {
         assert_eq!(line("nonsense\n"), 1);
         assert_eq!(line(&format!("{A}nonsense\n{END}")), 2);
         assert_eq!(line(&format!("{A}{B}{END}{A}")), 4);
-        assert_eq!(line(&format!("{A}{{\"key\":\"b\",\"revision\":1}}\n{END}")), 2);
+        assert_eq!(
+            line(&format!("{A}{{\"key\":\"b\",\"revision\":1}}\n{END}")),
+            2
+        );
     }
 }

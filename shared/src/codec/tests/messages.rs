@@ -141,12 +141,14 @@ fn request() -> impl Strategy<Value = ChainRequest> {
 }
 
 fn answer() -> impl Strategy<Value = Answer> {
-    let entry = (key(), value(), seq()).prop_map(|(key, value, revision)| ListEntry {
-        key,
-        value,
-        revision,
-    });
-    let entries = vec(entry, 0..4);
+    let entries = || {
+        let entry = (key(), value(), seq()).prop_map(|(key, value, revision)| ListEntry {
+            key,
+            value,
+            revision,
+        });
+        vec(entry, 0..4)
+    };
     let body = prop_oneof![
         (session(), any::<bool>())
             .prop_map(|(session, resumed)| AnswerBody::Opened { session, resumed }),
@@ -157,14 +159,13 @@ fn answer() -> impl Strategy<Value = Answer> {
         option::of(seq()).prop_map(|revision| AnswerBody::Deleted { revision }),
         (option::of(value()), seq())
             .prop_map(|(value, revision)| AnswerBody::Value { value, revision }),
-        (entries.clone(), any::<bool>())
-            .prop_map(|(entries, more)| AnswerBody::List { entries, more }),
+        (entries(), any::<bool>()).prop_map(|(entries, more)| AnswerBody::List { entries, more }),
         Just(AnswerBody::Forgotten),
         Just(AnswerBody::NoSession),
         Just(AnswerBody::IdReused),
         (any::<u32>(), any::<u32>())
             .prop_map(|(members, wanted)| AnswerBody::TooFewReplicas { members, wanted }),
-        (seq(), entries, any::<bool>()).prop_map(|(revision, entries, more)| {
+        (seq(), entries(), any::<bool>()).prop_map(|(revision, entries, more)| {
             AnswerBody::DumpPage {
                 revision,
                 entries,
