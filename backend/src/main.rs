@@ -41,6 +41,10 @@ struct Flags {
     log: LogFlags,
 }
 
+/// Requests are many small allocations, made on one task and freed on another.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let flags = Flags::parse();
@@ -87,6 +91,7 @@ async fn run(flags: Flags) -> Result<(), String> {
         address,
         storage: StorageKind::Memory,
         log_retention_bytes: flags.log_retention,
+        checkpoint_bytes: 0,
     };
     let storage = (MemoryState::default(), MemoryJournal::default());
     runtime::run(

@@ -12,6 +12,10 @@ use std::process::ExitCode;
 /// Threads for what may block: reading the page's files, mostly.
 const BLOCKING_THREADS_MAX: usize = 4;
 
+/// Requests are many small allocations, made on one task and freed on another.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let flags = Flags::parse();
     flags.log.start();

@@ -115,6 +115,7 @@ pub async fn run_single(
         storage: StorageKind::Memory,
         // Nobody will ever ask for the log.
         log_retention_bytes: 0,
+        checkpoint_bytes: 0,
     };
     let (to_node, from_front_end) = mpsc::unbounded_channel::<ToNode>();
     let (to_front_end, mut from_node) = mpsc::unbounded_channel::<FromNode>();

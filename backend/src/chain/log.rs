@@ -146,7 +146,7 @@ impl Log {
 
     /// The kept batches with an entry after `seq`, oldest first.
     pub fn after_seq(&self, seq: Seq) -> impl Iterator<Item = &Batch> {
-        let at = self.batches.partition_point(|batch| batch.last() <= seq);
+        let at = self.first_with_last_above(seq);
         self.batches.range(at..)
     }
 
@@ -219,8 +219,31 @@ impl Log {
         }
     }
 
+    /// The first batch with an entry after `seq`. Nearly all questions are about the end of a log that is long:
+    /// the steps grow from there.
+    fn first_with_last_above(&self, seq: Seq) -> usize {
+        let (mut high, mut step) = (self.batches.len(), 1);
+        let mut low = high.saturating_sub(step);
+        while low > 0 && self.batches[low].last() > seq {
+            step *= 2;
+            high = low;
+            low = high.saturating_sub(step);
+        }
+        while low < high {
+            let middle = low.midpoint(high);
+            match self.batches[middle].last() > seq {
+                true => high = middle,
+                false => low = middle + 1,
+            }
+        }
+        low
+    }
+
     fn index_of(&self, seq: Seq) -> Option<usize> {
-        let at = self.batches.partition_point(|batch| batch.last() < seq);
+        let at = match seq.0.checked_sub(1) {
+            Some(before) => self.first_with_last_above(Seq(before)),
+            None => 0,
+        };
         self.batches
             .get(at)
             .filter(|batch| batch.first() <= seq)

@@ -681,7 +681,9 @@ impl<S: State> Replica<S> {
 
     /// Asks for the current view, at most once in a failure time-out.
     pub(super) fn ask_view(&mut self) {
-        if self.clock_ms - self.last_ask_ms >= self.timeout_ms() || self.last_ask_ms == 0 {
+        if self.clock_ms.saturating_sub(self.last_ask_ms) >= self.timeout_ms()
+            || self.last_ask_ms == 0
+        {
             self.last_ask_ms = self.clock_ms.max(1);
             self.tell_front_end(FromNode::AskView);
         }

@@ -99,7 +99,8 @@ impl<S: State> Replica<S> {
             from: base.last,
             to: whole_at,
         };
-        if log_base.last > base.last || kept.last() < whole_at || kept.epoch_at(base.last).is_none() {
+        if log_base.last > base.last || kept.last() < whole_at || kept.epoch_at(base.last).is_none()
+        {
             return Err(error);
         }
         let mut data = loading.data;
@@ -113,7 +114,10 @@ impl<S: State> Replica<S> {
         }
         data.end_snapshot();
         let durable = kept.last();
-        let log_bytes = kept.after_seq(base.last).map(|b| b.bytes().len() as u64).sum();
+        let log_bytes = kept
+            .after_seq(base.last)
+            .map(|b| b.bytes().len() as u64)
+            .sum();
         let mut replica = Replica::empty(config, data);
         replica.saving = Saving::restored(checkpoint.map(|(base, _)| base.last), log_bytes);
         replica.meta = meta;

@@ -74,7 +74,9 @@ impl Saving {
 
     /// Bytes of the snapshot that the disk took.
     pub(super) fn written_bytes(&self) -> u64 {
-        self.under_way.as_ref().map_or(0, |saving| saving.written_bytes)
+        self.under_way
+            .as_ref()
+            .map_or(0, |saving| saving.written_bytes)
     }
 }
 

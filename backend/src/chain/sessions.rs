@@ -48,6 +48,10 @@ impl Session {
     /// What came of a write, if it is remembered.
     #[must_use]
     pub fn outcome(&self, request: RequestId) -> Option<&OutcomeRecord> {
+        // Most are asked for before they are there.
+        if self.outcomes.back().is_none_or(|(last, _)| *last < request) {
+            return None;
+        }
         let at = self
             .outcomes
             .binary_search_by_key(&request, |(id, _)| *id)

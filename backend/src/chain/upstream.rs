@@ -328,7 +328,10 @@ impl<S: State> Replica<S> {
         let (durable, stable) = (self.durable, self.stable);
         let complete = self.is_whole();
         // The disk sets the pace, where there is one.
-        let to_disk = self.saving.is_unsaved().then(|| self.saving.written_bytes());
+        let to_disk = self
+            .saving
+            .is_unsaved()
+            .then(|| self.saving.written_bytes());
         match &mut self.role {
             Role::Member(member) => {
                 if let Some(link) = member.upline.link

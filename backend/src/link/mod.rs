@@ -74,10 +74,14 @@ impl From<WsError> for LinkError {
     }
 }
 
+/// Read from a link's socket at a time. The library fills as much memory with zeros before each read.
+const READ_BUFFER_BYTES: usize = 32 * 1024;
+
 /// The WebSocket settings of every link: both directions bounded by the frame limit.
 #[must_use]
 pub fn websocket_config() -> WebSocketConfig {
     WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER_BYTES)
         .max_message_size(Some(limits::CHAIN_FRAME_BYTES_MAX))
         .max_frame_size(Some(limits::CHAIN_FRAME_BYTES_MAX))
         .write_buffer_size(128 * 1024)

@@ -28,6 +28,12 @@ pub(super) enum Phase {
     Claiming,
 }
 
+/// Whether this is the same process, or one with the same disk. The id of a node is kept on its disk: one that
+/// knows of no view has lost nothing, it never acted in any.
+fn is_same(register: &Register, id: Incarnation) -> bool {
+    register.id == id || register.id.node == id.node && register.storage == StorageKind::Disk
+}
+
 impl Coordinator {
     pub(super) fn start(&mut self) {
         if self.stored.view.is_some() {
@@ -130,7 +136,7 @@ impl Coordinator {
             .nodes
             .iter()
             .filter(|(link, node)| {
-                let important = awaited.contains(&node.register.id);
+                let important = awaited.iter().any(|id| is_same(&node.register, *id));
                 let bound = node.register.cluster.is_some() && **link == registered;
                 node.register.term < term && (important || bound)
             })
@@ -175,17 +181,12 @@ impl Coordinator {
         }
     }
 
-    /// The registration of a member that is back with its data: the same process, or one with the same disk.
+    /// The registration of a member that is back with its data.
     fn returned(&self, member: &Member) -> Option<&Register> {
         self.nodes
             .values()
             .map(|node| &node.register)
-            .find(|register| {
-                register.id == member.id
-                    || register.id.node == member.id.node
-                        && register.storage == StorageKind::Disk
-                        && register.view.is_some()
-            })
+            .find(|register| is_same(register, member.id))
     }
 
     /// Whether a member's process is known to be gone for good: it ran in memory, and a new node without data
@@ -309,12 +310,7 @@ impl Coordinator {
     /// Whom an adoption still awaits: members of the highest view, and a learner that one of them offered.
     fn adoption_awaits(&self) -> Option<Vec<Incarnation>> {
         let (best, reports) = self.highest_reported()?;
-        let kept = |id: Incarnation| {
-            reports.iter().any(|r| {
-                r.id == id
-                    || r.id.node == id.node && r.storage == StorageKind::Disk && r.view.is_some()
-            })
-        };
+        let kept = |id: Incarnation| reports.iter().any(|register| is_same(register, id));
         let offers = reports
             .iter()
             .filter(|r| r.view.as_ref().is_some_and(|v| v.epoch == best.epoch));

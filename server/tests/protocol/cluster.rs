@@ -4,18 +4,19 @@
 //! with an event is what its runtime does: all that is waiting is taken in, then the machine speaks, then the
 //! effects are carried out in their order. Every frame goes through the real codec.
 
+use crate::disk::Disk;
 use crate::front_end::{Flags, FrontEnd};
 use crate::net::{Frame, Net, Place, Process, Purpose, Way};
 use crate::node::{
     Dialler, FRONT_END_SILENCE_MS, HANDSHAKE_MS, LEAVE_MS, LINK_LASTED_MS, Node,
-    RETRY_FRONT_END_MAX_MS, RETRY_MIN_MS, RETRY_PEER_MAX_MS,
+    RETRY_FRONT_END_MAX_MS, RETRY_MIN_MS, RETRY_PEER_MAX_MS, SlotConfig,
 };
 use crate::oracle::Oracle;
 use crate::show::{self, Weight};
 use kvservice_backend::chain::{Event, Halt, LinkId, Message};
 use kvservice_server::coordinator::{self, NodeLink, Stored};
 use kvservice_server::gateway::{self, Gateway};
-use kvservice_shared::api::{Request, Response};
+use kvservice_shared::api::{Request, Response, StorageKind};
 use kvservice_shared::chain::{
     Downstream, FromNode, Incarnation, LinkHello, LinkReply, Member, Register, ToNode, Upstream,
 };
@@ -30,14 +31,14 @@ pub const TICK_MS: u64 = 10;
 /// A place for a node, and what runs there.
 #[derive(Debug)]
 pub struct Slot {
-    pub name: String,
+    pub config: SlotConfig,
     pub lives: u32,
     pub node: Option<Node>,
     /// How its last process ended, and when.
     pub ended: Option<String>,
     pub ended_ms: u64,
-    /// Bytes of log that its processes keep.
-    pub retention: usize,
+    /// What the last process left.
+    pub disk: Disk,
 }
 
 /// Everything.
@@ -96,8 +97,8 @@ impl Cluster {
         match place {
             Place::FrontEnd => "fe".to_owned(),
             Place::Node(index) => match self.slots[index].lives {
-                0 | 1 => self.slots[index].name.clone(),
-                life => format!("{}{life}", self.slots[index].name),
+                0 | 1 => self.slots[index].config.name.clone(),
+                life => format!("{}{life}", self.slots[index].config.name),
             },
         }
     }
@@ -129,16 +130,21 @@ impl Cluster {
     }
 
     /// A place for a node; nothing runs there yet.
-    pub fn add_slot(&mut self, retention: usize) -> usize {
+    pub fn add_slot(&mut self, storage: StorageKind, retention: usize) -> usize {
         let index = self.slots.len();
         let name = char::from(b'a' + u8::try_from(index).expect("few nodes")).to_string();
         self.slots.push(Slot {
-            name,
+            config: SlotConfig {
+                name,
+                storage,
+                retention,
+                wiped: 0,
+            },
             lives: 0,
             node: None,
             ended: None,
             ended_ms: 0,
-            retention,
+            disk: Disk::default(),
         });
         index
     }
@@ -146,22 +152,32 @@ impl Cluster {
     pub fn start_node(&mut self, index: usize) {
         let now = self.now_ms;
         let slot = &mut self.slots[index];
-        assert!(slot.node.is_none(), "{} runs", slot.name);
+        assert!(slot.node.is_none(), "{} runs", slot.config.name);
         slot.lives += 1;
         slot.ended = None;
         let process = Process {
             place: Place::Node(index),
             life: slot.lives,
         };
-        slot.node = Some(Node::start(process, index, &slot.name, slot.retention, now));
+        let disk = std::mem::take(&mut slot.disk);
+        slot.node = Some(Node::start(process, index, &slot.config, disk, now));
         self.dial_due(index);
     }
 
-    pub fn kill_node(&mut self, index: usize, keep: &mut dyn FnMut(usize) -> usize) {
-        let Some(node) = self.slots[index].node.take() else {
+    /// Ends a node at once. `keep` says how many arrive of the frames under way on each of its connections,
+    /// `written` how much is there of what it wrote to its disk and did not sync.
+    pub fn kill_node(
+        &mut self,
+        index: usize,
+        keep: &mut dyn FnMut(usize) -> usize,
+        written: &mut dyn FnMut(usize) -> usize,
+    ) {
+        let Some(mut node) = self.slots[index].node.take() else {
             return;
         };
         self.end_connections(node.process, keep);
+        let unsynced = node.disk.unsynced();
+        self.leave_disk(index, &mut node, written(unsynced));
         self.slots[index].ended = Some("killed".to_owned());
         self.slots[index].ended_ms = self.now_ms;
     }
@@ -170,6 +186,20 @@ impl Cluster {
         for (conn, way) in self.net.of(process) {
             let in_flight = self.net.in_flight(conn, way);
             self.net.close(conn, way, keep(in_flight));
+        }
+    }
+
+    /// Empties the disk of a node that does not run: with the next start it is another node.
+    pub fn wipe_node(&mut self, index: usize) {
+        assert!(self.slots[index].node.is_none(), "the node runs");
+        self.slots[index].disk = Disk::default();
+        self.slots[index].config.wiped = self.slots[index].lives;
+    }
+
+    fn leave_disk(&mut self, index: usize, node: &mut Node, keep: usize) {
+        if self.slots[index].config.storage == StorageKind::Disk {
+            node.disk.crash(keep);
+            self.slots[index].disk = std::mem::take(&mut node.disk);
         }
     }
 
@@ -599,10 +629,11 @@ impl Cluster {
             if out.is_empty() {
                 break;
             }
-            if let Some(meta) = &out.meta {
+            if let Some(meta) = out.meta {
                 node.cluster = meta.cluster;
+                node.disk.meta = meta;
             }
-            node.write(&out.journal);
+            node.disk.write(out.journal);
             self.oracle.observe(node);
             if let Some(links) = out.links {
                 self.keep_links(index, links);
@@ -621,10 +652,13 @@ impl Cluster {
             let Some(node) = &mut self.slots[index].node else {
                 return;
             };
-            let Some(durable) = node.newly_durable() else {
+            let news = node.news();
+            if news.is_empty() {
                 break;
-            };
-            self.step_node(index, Event::Durable(durable));
+            }
+            for event in news {
+                self.step_node(index, event);
+            }
         }
         self.dirty.remove(&Place::Node(index));
         self.tell_lost(index);
@@ -637,18 +671,19 @@ impl Cluster {
         let Some(node) = &mut self.slots[index].node else {
             return;
         };
-        node.journal.sync();
-        if let Some(durable) = node.newly_durable() {
-            self.step_node(index, Event::Durable(durable));
-            self.flush();
+        node.disk.sync();
+        for event in node.news() {
+            self.step_node(index, event);
         }
+        self.flush();
     }
 
     fn end_node(&mut self, index: usize, reason: &str) {
         let name = self.place_name(Place::Node(index));
         self.note(|| format!("{name} ends: {reason}"));
-        if let Some(node) = self.slots[index].node.take() {
+        if let Some(mut node) = self.slots[index].node.take() {
             self.end_connections(node.process, &mut |in_flight| in_flight);
+            self.leave_disk(index, &mut node, usize::MAX);
         }
         self.slots[index].ended = Some(reason.to_owned());
         self.slots[index].ended_ms = self.now_ms;
@@ -801,7 +836,10 @@ impl Cluster {
         };
         dialler.retry_ms = None;
         let address = dialler.peer.address.clone();
-        let target = self.slots.iter().position(|slot| slot.name == address);
+        let target = self
+            .slots
+            .iter()
+            .position(|slot| slot.config.name == address);
         let target = target
             .and_then(|at| self.slots[at].node.as_ref())
             .map(|node| node.process);

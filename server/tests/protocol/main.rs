@@ -2,6 +2,7 @@
 
 mod client;
 mod cluster;
+mod disk;
 mod front_end;
 mod net;
 mod node;

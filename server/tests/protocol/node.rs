@@ -1,11 +1,12 @@
 //! A simulated node process: what `backend/src/runtime.rs` does around the replica, without sockets and clock.
 
+use crate::disk::Disk;
 use crate::net::Process;
-use kvservice_backend::chain::{Config, Event, JournalOp, LinkId, Replica};
-use kvservice_backend::storage::MemoryState;
+use kvservice_backend::chain::{Config, Event, LinkId, Loading, Replica};
+use kvservice_backend::storage::{MemoryState, Progress};
 use kvservice_shared::api::StorageKind;
 use kvservice_shared::chain::{Incarnation, Member};
-use kvservice_shared::ids::{Boot, ClusterId, NodeId, Seq};
+use kvservice_shared::ids::{Boot, ClusterId, NodeId};
 use std::collections::{BTreeMap, VecDeque};
 use uuid::Uuid;
 
@@ -22,9 +23,13 @@ pub const FRONT_END_SILENCE_MS: u64 = 15_000;
 /// A node that asked to leave and gets no answer stops in its place after this.
 pub const LEAVE_MS: u64 = 3000;
 
-/// A node in memory: its id is new with every start.
-pub fn incarnation(index: usize, life: u32) -> Incarnation {
-    let node = NodeId(Uuid::from_u128((index as u128) << 32 | u128::from(life)));
+/// A node in memory has a new id with every start, one with a disk only a new boot.
+fn incarnation(index: usize, life: u32, slot: &SlotConfig) -> Incarnation {
+    let of_id = match slot.storage {
+        StorageKind::Memory => life,
+        StorageKind::Disk => slot.wiped + 1,
+    };
+    let node = NodeId(Uuid::from_u128((index as u128) << 32 | u128::from(of_id)));
     Incarnation {
         node,
         boot: Boot(u64::from(life)),
@@ -38,38 +43,6 @@ pub fn name(id: Incarnation) -> String {
     match bits as u32 {
         1 => letter.to_string(),
         life => format!("{letter}{life}"),
-    }
-}
-
-/// The write-ahead half of a node's storage: durable at once, or when told.
-#[derive(Debug, Default)]
-pub struct Journal {
-    written: Seq,
-    durable: Seq,
-    /// What is written stays volatile until [`Journal::sync`].
-    pub held: bool,
-}
-
-impl Journal {
-    fn write(&mut self, ops: &[JournalOp]) {
-        for op in ops {
-            match op {
-                JournalOp::Append(batch) => self.written = batch.last(),
-                JournalOp::Cut { keep } => self.written = self.written.min(*keep),
-                JournalOp::Reset { base } => {
-                    self.written = base.last;
-                    self.durable = base.last;
-                }
-            }
-            self.durable = self.durable.min(self.written);
-        }
-        if !self.held {
-            self.sync();
-        }
-    }
-
-    pub fn sync(&mut self) {
-        self.durable = self.written;
     }
 }
 
@@ -110,14 +83,25 @@ pub struct FrontEndLink {
     pub wait_ms: u64,
 }
 
+/// What a place for a node is.
+#[derive(Clone, Debug)]
+pub struct SlotConfig {
+    pub name: String,
+    pub storage: StorageKind,
+    /// Bytes of log that its processes keep, and between two checkpoints.
+    pub retention: usize,
+    /// Its lives before its disk was emptied: that made it another node.
+    pub wiped: u32,
+}
+
 /// A running node.
 #[derive(Debug)]
 pub struct Node {
     pub process: Process,
     pub id: Incarnation,
     pub replica: Replica<MemoryState>,
-    pub journal: Journal,
-    durable: Seq,
+    pub disk: Disk,
+    progress: Progress,
     pub paused: bool,
     pub started_ms: u64,
     pub cluster: Option<ClusterId>,
@@ -136,26 +120,32 @@ impl Node {
     pub fn start(
         process: Process,
         index: usize,
-        address: &str,
-        retention: usize,
+        slot: &SlotConfig,
+        mut disk: Disk,
         now_ms: u64,
     ) -> Node {
-        let id = incarnation(index, process.life);
+        let id = incarnation(index, process.life, slot);
         let config = Config {
             id,
-            address: address.to_owned(),
-            storage: StorageKind::Memory,
-            log_retention_bytes: retention,
+            address: slot.name.clone(),
+            storage: slot.storage,
+            log_retention_bytes: slot.retention,
+            checkpoint_bytes: slot.retention,
         };
+        let mut loading = Loading::into(MemoryState::default());
+        let restored = disk.open(&mut loading);
+        let replica =
+            Replica::restore(config, loading, restored).expect("a disk keeps what it must");
+        let progress = disk.progress();
         Node {
             process,
             id,
-            replica: Replica::new(config, MemoryState::default()),
-            journal: Journal::default(),
-            durable: Seq::ZERO,
+            cluster: replica.view().map(|view| view.cluster),
+            replica,
+            disk,
+            progress,
             paused: false,
             started_ms: now_ms,
-            cluster: None,
             front_end: FrontEndLink {
                 conn: None,
                 up: false,
@@ -176,16 +166,21 @@ impl Node {
         self.replica.step(now_ms - self.started_ms, event);
     }
 
-    pub fn write(&mut self, ops: &[JournalOp]) {
-        if !ops.is_empty() {
-            self.journal.write(ops);
+    /// What the disk did since it was last asked.
+    pub fn news(&mut self) -> Vec<Event> {
+        let progress = self.disk.progress();
+        let before = std::mem::replace(&mut self.progress, progress);
+        let mut news = Vec::new();
+        if progress.durable != before.durable {
+            news.push(Event::Durable(progress.durable));
         }
-    }
-
-    /// The durable point, if it changed since it was last asked for.
-    pub fn newly_durable(&mut self) -> Option<Seq> {
-        let durable = self.journal.durable;
-        (std::mem::replace(&mut self.durable, durable) != durable).then_some(durable)
+        if (progress.written, progress.checkpoint) != (before.written, before.checkpoint) {
+            news.push(Event::Saved {
+                written: progress.written,
+                durable: progress.checkpoint,
+            });
+        }
+        news
     }
 
     /// The dialled peer of a connection.

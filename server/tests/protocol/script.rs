@@ -6,9 +6,9 @@
 //! | command | what happens |
 //! | --- | --- |
 //! | `flags timeout=MS grace=MS min=N request=MS init=BOOL` | the front-end's flags, before it starts. `any_order=true`: ids do not grow in this script |
-//! | `cluster N [retention=BYTES]` | front-end and N nodes `a`, `b`, … that have joined |
-//! | `start a [retention=BYTES]`, `kill a [keep=N]`, `pause a`, `resume a`, `leave a` | one node; `keep`: frames of each of its connections that still arrive |
-//! | `start fe`, `kill fe [keep=N]`, `wipe fe`, `pause fe`, `resume fe`, `leave fe` | the front-end; `wipe` empties its directory |
+//! | `cluster N [retention=BYTES] [disk=true]` | front-end and N nodes `a`, `b`, … that have joined |
+//! | `start a [retention=BYTES] [disk=true]`, `kill a [keep=N] [written=N]`, `pause a`, `resume a`, `leave a` | one node; `keep`: frames of each of its connections that still arrive; `written`: writes to its disk that are there though they were not synced (none) |
+//! | `start fe`, `kill fe [keep=N]`, `wipe fe`, `pause fe`, `resume fe`, `leave fe` | the front-end; `wipe` empties its directory, or a node's |
 //! | `hold a`, `sync a` | from now on what it writes is not durable; until it is |
 //! | `break a b`, `stall a b`, `flow a b` | the links between two: break; stall both ways; flow again. `one=true`: only from the first to the second |
 //! | `unhook a b` | what stalls between two stays so for ever, without a close; new links flow |
@@ -27,7 +27,7 @@ use crate::front_end::Flags;
 use crate::net::Place;
 use crate::show;
 use goldenscript::{Command, Context};
-use kvservice_shared::api::{Op, Request, Value};
+use kvservice_shared::api::{Op, Request, StorageKind, Value};
 use kvservice_shared::chain::Settings;
 use kvservice_shared::ids::{ConnId, RequestId, SessionUuid};
 use std::error::Error;
@@ -124,7 +124,11 @@ impl Script {
         if name == "fe" {
             return Ok(Place::FrontEnd);
         }
-        let at = self.cluster.slots.iter().position(|slot| slot.name == name);
+        let at = self
+            .cluster
+            .slots
+            .iter()
+            .position(|slot| slot.config.name == name);
         Ok(Place::Node(
             at.ok_or_else(|| format!("there is no {name}"))?,
         ))
@@ -140,20 +144,23 @@ impl Script {
             return Ok(());
         }
         let retention = args.named("retention")?;
+        let storage = storage(args)?;
         let index = match self.place(name) {
             Ok(Place::Node(index)) => index,
             _ => {
-                let index = self.cluster.add_slot(1 << 20);
-                if self.cluster.slots[index].name != name {
-                    return Err(
-                        format!("the next node is {}", self.cluster.slots[index].name).into(),
-                    );
+                let index = self.cluster.add_slot(storage, 1 << 20);
+                if self.cluster.slots[index].config.name != name {
+                    return Err(format!(
+                        "the next node is {}",
+                        self.cluster.slots[index].config.name
+                    )
+                    .into());
                 }
                 index
             }
         };
         if let Some(retention) = retention {
-            self.cluster.slots[index].retention = retention;
+            self.cluster.slots[index].config.retention = retention;
         }
         self.cluster.start_node(index);
         Ok(())
@@ -287,10 +294,11 @@ impl Script {
     fn cluster(&mut self, args: &mut Args<'_>) -> Result<(), Failure> {
         let count: usize = args.parse()?;
         let retention = args.named("retention")?.unwrap_or(1 << 20);
+        let storage = storage(args)?;
         let trace = self.cluster.trace.take();
         self.cluster.start_front_end();
         for _ in 0..count {
-            let index = self.cluster.add_slot(retention);
+            let index = self.cluster.add_slot(storage, retention);
             self.cluster.start_node(index);
             let joined = self
                 .cluster
@@ -339,7 +347,7 @@ impl Script {
         for slot in &self.cluster.slots {
             let Some(node) = &slot.node else {
                 let ended = slot.ended.as_deref().unwrap_or("not started");
-                let _ = writeln!(text, "{}: {ended}", slot.name);
+                let _ = writeln!(text, "{}: {ended}", slot.config.name);
                 continue;
             };
             let replica = &node.replica;
@@ -452,16 +460,20 @@ impl goldenscript::Runner for Script {
                 let keep = args.named("keep")?.unwrap_or(usize::MAX);
                 match self.place(name)? {
                     Place::FrontEnd => self.cluster.kill_front_end(&mut |_| keep),
-                    Place::Node(index) => self.cluster.kill_node(index, &mut |_| keep),
+                    Place::Node(index) => {
+                        let written = args.named("written")?.unwrap_or(0);
+                        self.cluster
+                            .kill_node(index, &mut |_| keep, &mut |_| written);
+                    }
                 }
             }
-            "wipe" => {
-                if self.place(args.next()?)? != Place::FrontEnd {
-                    return Err("only the front-end has a directory here".into());
+            "wipe" => match self.place(args.next()?)? {
+                Place::FrontEnd => {
+                    self.cluster.stored = kvservice_server::coordinator::Stored::default();
+                    self.cluster.oracle.may_found = self.cluster.flags.init;
                 }
-                self.cluster.stored = kvservice_server::coordinator::Stored::default();
-                self.cluster.oracle.may_found = self.cluster.flags.init;
-            }
+                Place::Node(index) => self.cluster.wipe_node(index),
+            },
             "pause" => self.pause(args.next()?, true)?,
             "resume" => self.pause(args.next()?, false)?,
             "leave" => match self.place(args.next()?)? {
@@ -473,7 +485,7 @@ impl goldenscript::Runner for Script {
                     return Err("the front-end has no journal".into());
                 };
                 if let Some(node) = &mut self.cluster.slots[index].node {
-                    node.journal.held = name == "hold";
+                    node.disk.held = name == "hold";
                 }
                 if name == "sync" {
                     self.cluster.sync(index);
@@ -523,6 +535,13 @@ impl goldenscript::Runner for Script {
         let traced: String = lines.into_iter().map(|line| line + "\n").collect();
         Ok(traced + &text)
     }
+}
+
+fn storage(args: &mut Args<'_>) -> Result<StorageKind, Failure> {
+    Ok(match args.named("disk")?.unwrap_or(false) {
+        true => StorageKind::Disk,
+        false => StorageKind::Memory,
+    })
 }
 
 fn run(name: &str) {

@@ -10,6 +10,7 @@ use crate::front_end::Flags;
 use crate::net::Place;
 use crate::node::name;
 use crate::rng::Rng;
+use kvservice_shared::api::StorageKind;
 use kvservice_shared::chain::Settings;
 use kvservice_shared::ids::Seq;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -30,6 +31,8 @@ struct Rates {
     part: u64,
     hold: u64,
     front_end: u64,
+    /// Everything at once, where nodes have disks.
+    outage: u64,
     client: u64,
     /// Percent of rounds in which everything is delivered.
     calm: u64,
@@ -53,6 +56,7 @@ impl Rates {
             part: rate(200),
             hold: rate(500),
             front_end: rate(100),
+            outage: rate(60),
             client: rate(200),
             calm: 30 + rate(70),
         }
@@ -78,8 +82,11 @@ struct Walk {
     /// The newest revision that any answer has shown.
     shown: Seq,
     nodes_max: usize,
+    storage: StorageKind,
     /// Some node was asked to leave.
     left: bool,
+    /// The front-end lost its directory.
+    wiped: bool,
     done: Done,
 }
 
@@ -112,9 +119,13 @@ impl Walk {
         cluster.start_front_end();
         cluster.flags.init = false;
         let nodes_max = 2 + rng.below(4);
+        let storage = match rng.chance(50) {
+            true => StorageKind::Disk,
+            false => StorageKind::Memory,
+        };
         for _ in 0..1 + rng.below(nodes_max) {
             let retention = [0, 200, 2000, 1 << 20][rng.below(4)];
-            let index = cluster.add_slot(retention);
+            let index = cluster.add_slot(storage, retention);
             cluster.start_node(index);
         }
         let clients = (1..=3)
@@ -128,7 +139,9 @@ impl Walk {
             undo: Vec::new(),
             shown: Seq::ZERO,
             nodes_max,
+            storage,
             left: false,
+            wiped: false,
             done: Done::default(),
         }
     }
@@ -141,7 +154,14 @@ impl Walk {
             self.deliver();
             if self.cluster.oracle.founded_anew {
                 self.done.abandoned = true;
-                return Ok(());
+                // A front-end without its directory founds a cluster once its grace ends, if no node with data is
+                // there to tell of another.
+                return match self.storage {
+                    StorageKind::Disk if !self.wiped => {
+                        Err("a cluster was given up whose data are on disks".into())
+                    }
+                    _ => Ok(()),
+                };
             }
             self.answers()?;
             self.halted()?;
@@ -208,7 +228,7 @@ impl Walk {
                 continue;
             };
             if reason.starts_with("fatal") {
-                return Err(format!("{} ends: {reason}", slot.name));
+                return Err(format!("{} ends: {reason}", slot.config.name));
             }
             // Whoever left comes back.
             if !self
@@ -237,8 +257,11 @@ impl Walk {
         if self.rng.rarely(self.rates.kill) && self.may_end(index) {
             let mut rng = Rng::new(self.rng.next());
             self.cluster.note(|| format!("! kill {index}"));
+            let mut torn = Rng::new(self.rng.next());
             self.cluster
-                .kill_node(index, &mut |sent| rng.below(sent + 1));
+                .kill_node(index, &mut |sent| rng.below(sent + 1), &mut |written| {
+                    torn.below(written + 1)
+                });
             self.later(1500, Undo::StartNode(index));
         }
         if self.rng.rarely(self.rates.leave) && self.may_end(index) {
@@ -270,8 +293,22 @@ impl Walk {
         if self.rng.rarely(self.rates.hold)
             && let Some(node) = &mut self.cluster.slots[index].node
         {
-            node.journal.held = true;
+            node.disk.held = true;
             self.later(300, Undo::Sync(index));
+        }
+        if self.storage == StorageKind::Disk && self.rng.rarely(self.rates.outage) {
+            self.cluster.note(|| "! kill everything".to_owned());
+            let mut rng = Rng::new(self.rng.next());
+            let mut torn = Rng::new(self.rng.next());
+            self.cluster.kill_front_end(&mut |sent| rng.below(sent + 1));
+            self.later(1200, Undo::StartFrontEnd);
+            for index in 0..self.cluster.slots.len() {
+                self.cluster
+                    .kill_node(index, &mut |sent| rng.below(sent + 1), &mut |written| {
+                        torn.below(written + 1)
+                    });
+                self.later(3000, Undo::StartNode(index));
+            }
         }
         if self.rng.rarely(self.rates.front_end) && self.cluster.front_end.is_some() {
             let wipe = self.rng.chance(30) && self.may_wipe();
@@ -279,6 +316,8 @@ impl Walk {
             self.cluster.note(|| format!("! kill fe, wipe {wipe}"));
             self.cluster.kill_front_end(&mut |sent| rng.below(sent + 1));
             if wipe {
+                self.wiped = true;
+                self.cluster.oracle.doubt_view();
                 self.cluster.stored = kvservice_server::coordinator::Stored::default();
             }
             self.later(1200, Undo::StartFrontEnd);
@@ -291,7 +330,8 @@ impl Walk {
             }
         }
         if nodes < self.nodes_max && self.rng.rarely(100) {
-            let index = self.cluster.add_slot([0, 200, 2000][self.rng.below(3)]);
+            let retention = [0, 200, 2000][self.rng.below(3)];
+            let index = self.cluster.add_slot(self.storage, retention);
             self.cluster.start_node(index);
         }
     }
@@ -303,9 +343,12 @@ impl Walk {
         }
     }
 
-    /// Nodes keep their data in memory: one member must live, or the data are gone, as promised. Without a
+    /// Where nodes keep their data in memory, one member must live, or the data are gone, as promised. Without a
     /// stored view all of the members must.
     fn may_end(&self, index: usize) -> bool {
+        if self.storage == StorageKind::Disk {
+            return self.cluster.node(index).is_some();
+        }
         let Some(view) = &self.cluster.stored.view else {
             return false;
         };
@@ -322,6 +365,10 @@ impl Walk {
 
     /// A front-end without its directory needs all of the last view's members.
     fn may_wipe(&self) -> bool {
+        if self.storage == StorageKind::Disk {
+            // All members report sooner or later.
+            return true;
+        }
         let Some(view) = &self.cluster.stored.view else {
             return false;
         };
@@ -363,7 +410,7 @@ impl Walk {
                 Undo::Flow(from, to) => self.cluster.net.unstall(from, to),
                 Undo::Sync(index) => {
                     if let Some(node) = &mut self.cluster.slots[index].node {
-                        node.journal.held = false;
+                        node.disk.held = false;
                     }
                     self.cluster.sync(index);
                 }
@@ -425,6 +472,9 @@ impl Walk {
         if self.cluster.oracle.founded_anew {
             return true;
         }
+        if self.storage == StorageKind::Disk {
+            return false;
+        }
         let Some(view) = &self.cluster.stored.view else {
             return false;
         };
@@ -434,7 +484,7 @@ impl Walk {
             .any(|member| self.cluster.node_of(member.id).is_some());
         let made_ms = self.cluster.view_ms;
         let just = |slot: &Slot| slot.ended_ms + JUST_MS > made_ms;
-        let members = |slot: &&Slot| view.members.iter().any(|m| m.address == slot.name);
+        let members = |slot: &&Slot| view.members.iter().any(|m| m.address == slot.config.name);
         !runs && (self.left || self.cluster.slots.iter().filter(members).any(just))
     }
 
