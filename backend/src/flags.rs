@@ -1,9 +1,12 @@
 //! What both servers' command lines have in common: durations, addresses, logging, and failing to bind.
 
+use crate::start::Storage;
+use crate::storage::disk::{Fsync, Options};
 use clap::{Args, ValueEnum};
 use kvservice_shared::limits;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tracing::level_filters::LevelFilter;
@@ -23,6 +26,67 @@ pub struct LogFlags {
     /// How each message is written
     #[arg(long, value_name = "FORMAT", default_value = "text", global = true)]
     pub log_format: LogFormat,
+}
+
+/// Where data are kept, and how.
+#[derive(Args, Clone, Debug)]
+pub struct StorageFlags {
+    /// Where data are kept; made if it is not there [default: ./kvservice-data/<role>-<port>]
+    #[arg(long, value_name = "DIR", conflicts_with = "memory")]
+    pub data_dir: Option<PathBuf>,
+    /// Keep data in memory only: they are gone with this process
+    #[arg(long)]
+    pub memory: bool,
+    /// When data are made durable: `always` before anything is acknowledged, or `interval=DURATION`: then a power
+    /// cut loses up to that much of what was acknowledged (a crash of the process loses nothing)
+    #[arg(long, value_name = "WHEN", default_value = "always", value_parser = parse_fsync)]
+    pub fsync: Fsync,
+    /// Stop when a call to the disk takes longer
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
+    pub disk_timeout: Duration,
+    /// Stop taking part while the disk has less room than this, in bytes
+    #[arg(long, value_name = "BYTES", default_value_t = 256 * 1024 * 1024)]
+    pub disk_reserve: u64,
+}
+
+impl StorageFlags {
+    /// As a node takes it. `role` and `port` name the directory where none was given.
+    #[must_use]
+    pub fn storage(&self, role: &str, port: u16) -> Storage {
+        if self.memory {
+            return Storage::Memory;
+        }
+        Storage::Disk {
+            dir: self
+                .data_dir
+                .clone()
+                .unwrap_or_else(|| data_dir(role, port)),
+            options: Options {
+                fsync: self.fsync,
+                disk_timeout: self.disk_timeout,
+                ..Options::default()
+            },
+            reserve_bytes: self.disk_reserve,
+        }
+    }
+}
+
+/// Where data are kept unless told otherwise.
+#[must_use]
+pub fn data_dir(role: &str, port: u16) -> PathBuf {
+    PathBuf::from(format!("kvservice-data/{role}-{port}"))
+}
+
+/// `always` or `interval=DURATION`.
+///
+/// # Errors
+/// What is wrong, with an example of what is right.
+pub fn parse_fsync(text: &str) -> Result<Fsync, String> {
+    match text.split_once('=') {
+        None if text == "always" => Ok(Fsync::Always),
+        Some(("interval", duration)) => Ok(Fsync::Interval(parse_duration(duration)?)),
+        _ => Err("write always, or interval=100ms".to_owned()),
+    }
 }
 
 /// The form of a log line.
@@ -176,6 +240,23 @@ mod tests {
             assert!(parse_host_port(wrong).is_err(), "{wrong:?} is no address");
         }
         assert!(parse_host_port(&format!("{}:1", "h".repeat(300))).is_err());
+    }
+
+    #[test]
+    fn fsync_is_always_or_at_an_interval() {
+        assert_eq!(parse_fsync("always"), Ok(Fsync::Always));
+        let interval = Fsync::Interval(Duration::from_millis(100));
+        assert_eq!(parse_fsync("interval=100ms"), Ok(interval));
+        for wrong in [
+            "",
+            "never",
+            "interval",
+            "interval=",
+            "interval=5",
+            "always=1s",
+        ] {
+            assert!(parse_fsync(wrong).is_err(), "{wrong:?}");
+        }
     }
 
     #[tokio::test]

@@ -1,22 +1,17 @@
 //! `kvservice-backend`: one node of the chain.
 
 use clap::Parser;
-use kvservice_backend::chain::Config;
-use kvservice_backend::flags::{self, LogFlags};
-use kvservice_backend::link::FrontEnd;
-use kvservice_backend::storage::{MemoryJournal, MemoryState};
-use kvservice_backend::{runtime, shutdown};
-use kvservice_shared::api::StorageKind;
-use kvservice_shared::chain::Incarnation;
-use kvservice_shared::ids::{Boot, NodeId};
+use kvservice_backend::flags::{self, LogFlags, StorageFlags};
+use kvservice_backend::shutdown;
+use kvservice_backend::start::{self, Start, Storage};
+use kvservice_backend::storage::disk::Fsync;
 use std::process::ExitCode;
-use uuid::Uuid;
 
 /// A node of a kvservice chain: holds a copy of the data and passes writes on.
 ///
 /// Start a front-end first (`kvservice-server chain`), then any number of nodes. A node joins by itself, whenever
-/// it is started; SIGTERM or ctrl-c makes it leave the chain and end. Data are kept in memory and are gone
-/// with the process; the other nodes have them.
+/// it is started; SIGTERM or ctrl-c makes it leave the chain and end. Data are kept on disk: started again,
+/// it has them, and is sent what it missed.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Flags {
@@ -31,12 +26,14 @@ struct Flags {
     /// The address to tell others, where it is not the one listened on
     #[arg(long, value_name = "HOST:PORT", value_parser = flags::parse_host_port)]
     advertise: Option<String>,
-    /// Keep data in memory only (the only storage of this version, and its default)
-    #[arg(long)]
-    memory: bool,
+    #[command(flatten)]
+    storage: StorageFlags,
     /// Log kept for nodes that come back, in bytes
     #[arg(long, value_name = "BYTES", default_value_t = 64 * 1024 * 1024)]
     log_retention: usize,
+    /// Log between two checkpoints, in bytes (or half of the data's size, where that is more)
+    #[arg(long, value_name = "BYTES", default_value_t = 64 * 1024 * 1024)]
+    checkpoint_bytes: usize,
     #[command(flatten)]
     log: LogFlags,
 }
@@ -68,17 +65,23 @@ async fn run(flags: Flags) -> Result<(), String> {
             flags.listen
         ));
     }
-    let random = Uuid::new_v4().as_u64_pair();
-    let id = Incarnation {
-        node: NodeId(Uuid::new_v4()),
-        boot: Boot(random.0 ^ random.1),
-    };
     // The port may have been 0.
     let address = flags.advertise.unwrap_or_else(|| local.to_string());
-    tracing::info!(addr = %local, advertised = address, node = %id.node, "listening for nodes");
-    tracing::warn!(
-        "data are in memory only: they are gone with this process, and safe only while another node has them"
-    );
+    tracing::info!(addr = %local, advertised = address, "listening for nodes");
+    let storage = flags.storage.storage("backend", local.port());
+    match &storage {
+        Storage::Memory => tracing::warn!(
+            "data are in memory only: they are gone with this process, and safe only while another node has them"
+        ),
+        Storage::Disk { options, .. } => {
+            if let Fsync::Interval(interval) = options.fsync {
+                tracing::warn!(
+                    ?interval,
+                    "a power cut of all nodes loses what was acknowledged in the last interval"
+                );
+            }
+        }
+    }
     if !local.ip().is_loopback() {
         tracing::warn!(
             addr = %local,
@@ -86,21 +89,13 @@ async fn run(flags: Flags) -> Result<(), String> {
              read and change everything"
         );
     }
-    let config = Config {
-        id,
+    let start = Start {
         address,
-        storage: StorageKind::Memory,
         log_retention_bytes: flags.log_retention,
-        checkpoint_bytes: 0,
-    };
-    let storage = (MemoryState::default(), MemoryJournal::default());
-    runtime::run(
-        config,
-        Some(listener),
-        FrontEnd::At(flags.frontend),
+        checkpoint_bytes: flags.checkpoint_bytes,
         storage,
-        stop,
-    )
-    .await
-    .map_err(|error| error.to_string())
+    };
+    start::run(start, listener, flags.frontend, stop)
+        .await
+        .map_err(|error| error.to_string())
 }

@@ -4,11 +4,12 @@
 //! themselves under load and a lone request waits for nobody. Only the meta data are waited for; the links'
 //! queues never make it wait.
 
-use crate::chain::{Config, Event, Halt, LinkId, Message, Output, Replica};
+use crate::chain::{Event, Halt, LinkId, Message, Output, Replica};
 use crate::link::{
     Dialler, FrontEnd, FrontEndSender, Held, Identity, LinkSender, accept_peers, keep_front_end,
     keep_link,
 };
+use crate::storage::disk::OpenError;
 use crate::storage::{Journal, Progress, State, StorageError};
 use kvservice_shared::chain::{Downstream, Incarnation, ToNode, Upstream};
 use std::collections::BTreeMap;
@@ -110,6 +111,22 @@ pub enum RunError {
     /// Its storage failed.
     #[error("storage: {0}")]
     Storage(#[from] StorageError),
+    /// Its data cannot be read.
+    #[error("{0}")]
+    Open(#[from] OpenError),
+    /// Its disk is nearly full.
+    #[error("{dir}: {left} bytes are left on the disk, less than the reserve of {reserve} bytes")]
+    Full {
+        /// The data directory.
+        dir: String,
+        /// Bytes left.
+        left: u64,
+        /// Bytes that must be left (`--disk-reserve`).
+        reserve: u64,
+    },
+    /// It cannot listen for other nodes any more.
+    #[error("cannot listen for other nodes: {0}")]
+    Listener(std::io::Error),
 }
 
 /// Runs a node until it is asked to stop, and leaves the chain then.
@@ -119,17 +136,16 @@ pub enum RunError {
 /// # Errors
 /// Where the node must not go on; its data are left as they are.
 pub async fn run<S: State, J: Journal>(
-    config: Config,
+    replica: Replica<S>,
+    journal: J,
     listener: Option<TcpListener>,
     front_end: FrontEnd,
-    storage: (S, J),
     mut shutdown: Shutdown,
 ) -> Result<(), RunError> {
-    let (state, journal) = storage;
     let (inputs_tx, mut inputs) = mpsc::channel(INPUTS_MAX);
     let (identity, me) = watch::channel(Identity {
-        id: config.id,
-        cluster: None,
+        id: replica.id(),
+        cluster: replica.cluster(),
     });
     let mut tasks = JoinSet::new();
     tasks.spawn(keep_front_end(front_end, inputs_tx.clone()));
@@ -137,7 +153,7 @@ pub async fn run<S: State, J: Journal>(
         tasks.spawn(accept_peers(listener, me.clone(), inputs_tx.clone()));
     }
     let mut node = Node {
-        replica: Replica::new(config, state),
+        replica,
         journal,
         progress: Progress::default(),
         front_end: None,
@@ -156,17 +172,17 @@ pub async fn run<S: State, J: Journal>(
     loop {
         tokio::select! {
             biased;
-            _ = inputs.recv_many(&mut batch, INPUTS_PER_ROUND) => {
-                for input in batch.drain(..) {
-                    node.take(input);
-                }
-            }
             () = news.notified() => {
                 node.take_progress()?;
             }
             _ = ticks.tick() => {
                 node.take_progress()?;
                 node.step(Event::Tick);
+            }
+            _ = inputs.recv_many(&mut batch, INPUTS_PER_ROUND) => {
+                for input in batch.drain(..) {
+                    node.take(input);
+                }
             }
             () = shutdown.requested(), if leave_by.is_none() => {
                 leave_by = Some(Instant::now() + LEAVE_TIMEOUT);
@@ -183,6 +199,7 @@ pub async fn run<S: State, J: Journal>(
             None if overdue => tracing::warn!("stopping in place: the front-end does not answer"),
             None => continue,
         }
+        node.journal.close()?;
         return Ok(());
     }
 }

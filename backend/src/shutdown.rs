@@ -25,6 +25,22 @@ impl ShutdownTrigger {
 }
 
 impl Shutdown {
+    /// Hears whichever is said first.
+    #[must_use]
+    pub fn or(mut self, mut other: Shutdown) -> Shutdown {
+        let (trigger, either) = shutdown();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = self.requested() => {}
+                () = other.requested() => {}
+                // Nobody listens any more.
+                () = trigger.0.closed() => {}
+            }
+            trigger.stop();
+        });
+        either
+    }
+
     /// Whether it was said.
     #[must_use]
     pub fn is_requested(&self) -> bool {

@@ -1,6 +1,7 @@
 //! What a front-end is told, as plain data. [`crate::flags`] makes these from the command line; tests make
 //! them by hand.
 
+use kvservice_backend::start::Storage;
 use kvservice_shared::limits;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -28,6 +29,8 @@ pub struct ChainConfig {
 /// Variation 1: the front-end over one replica in its own process.
 #[derive(Clone, Debug)]
 pub struct SingleConfig {
+    /// Where the data live.
+    pub storage: Storage,
     /// From a request's arrival to giving up on it.
     pub request_timeout: Duration,
     /// The client port.

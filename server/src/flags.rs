@@ -3,7 +3,7 @@
 use crate::config::{ChainConfig, EdgeConfig, RecoverConfig, SingleConfig};
 use crate::http::is_origin;
 use clap::{Args, Parser, Subcommand};
-use kvservice_backend::flags::{LogFlags, parse_duration, parse_host_port};
+use kvservice_backend::flags::{LogFlags, StorageFlags, data_dir, parse_duration, parse_host_port};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -36,9 +36,9 @@ pub struct SingleFlags {
     /// The client port.
     #[command(flatten)]
     pub client: ClientFlags,
-    /// Keep the data in memory only: they are gone with the process. There is no other storage yet
-    #[arg(long)]
-    pub memory: bool,
+    /// Where the data live.
+    #[command(flatten)]
+    pub storage: StorageFlags,
 }
 
 /// `kvservice-server chain`
@@ -79,8 +79,9 @@ pub struct NodeFlags {
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7401", value_parser = parse_host_port)]
     pub chain_listen: String,
     /// Where the view of the chain is kept; made if it is not there
+    /// [default: ./kvservice-data/front-end-<port of --chain-listen>]
     #[arg(long, value_name = "DIR")]
-    pub data_dir: PathBuf,
+    pub data_dir: Option<PathBuf>,
     /// How long to wait for nodes that hold data before deciding without them
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
     pub grace: Duration,
@@ -107,10 +108,11 @@ pub struct ClientFlags {
 }
 
 impl SingleFlags {
-    /// As the runtime takes it.
+    /// As the runtime takes it, listening on this port.
     #[must_use]
-    pub fn config(&self) -> SingleConfig {
+    pub fn config(&self, port: u16) -> SingleConfig {
         SingleConfig {
+            storage: self.storage.storage("single", port),
             request_timeout: self.client.request_timeout,
             edge: self.client.config(),
         }
@@ -118,11 +120,11 @@ impl SingleFlags {
 }
 
 impl ChainFlags {
-    /// As the runtime takes it.
+    /// As the runtime takes it, listening for nodes on this port.
     #[must_use]
-    pub fn config(&self) -> ChainConfig {
+    pub fn config(&self, chain_port: u16) -> ChainConfig {
         ChainConfig {
-            data_dir: self.nodes.data_dir.clone(),
+            data_dir: self.nodes.data_dir(chain_port),
             init: self.init,
             failure_timeout: self.failure_timeout,
             min_replicas: self.min_replicas,
@@ -134,14 +136,21 @@ impl ChainFlags {
 }
 
 impl RecoverFlags {
-    /// As the recovery takes it.
+    /// As the recovery takes it, listening for nodes on this port.
     #[must_use]
-    pub fn config(&self) -> RecoverConfig {
+    pub fn config(&self, chain_port: u16) -> RecoverConfig {
         RecoverConfig {
-            data_dir: self.nodes.data_dir.clone(),
+            data_dir: self.nodes.data_dir(chain_port),
             yes: self.yes,
             grace: self.nodes.grace,
         }
+    }
+}
+
+impl NodeFlags {
+    fn data_dir(&self, chain_port: u16) -> PathBuf {
+        let given = self.data_dir.clone();
+        given.unwrap_or_else(|| data_dir("front-end", chain_port))
     }
 }
 
@@ -169,6 +178,8 @@ fn parse_origin(text: &str) -> Result<String, String> {
 mod tests {
     use super::*;
     use clap::CommandFactory;
+    use kvservice_backend::start::Storage;
+    use kvservice_backend::storage::disk::Fsync;
 
     fn parse(line: &str) -> Result<Command, String> {
         let words = std::iter::once("kvservice-server").chain(line.split_whitespace());
@@ -188,7 +199,17 @@ mod tests {
             panic!("single")
         };
         assert_eq!(single.client.listen, "127.0.0.1:7400");
-        assert_eq!(single.config().request_timeout, Duration::from_secs(5));
+        let config = single.config(7400);
+        assert_eq!(config.request_timeout, Duration::from_secs(5));
+        assert!(matches!(config.storage, Storage::Memory));
+        let Ok(Command::Single(single)) = parse("single --fsync interval=50ms") else {
+            panic!("single")
+        };
+        let Storage::Disk { dir, options, .. } = single.config(7400).storage else {
+            panic!("data are on disk unless told otherwise")
+        };
+        assert_eq!(dir, PathBuf::from("kvservice-data/single-7400"));
+        assert_eq!(options.fsync, Fsync::Interval(Duration::from_millis(50)));
 
         let line = "chain --listen 127.0.0.1:0 --chain-listen 127.0.0.1:0 --data-dir d --init \
                     --failure-timeout 500ms --min-replicas 2 --grace 1s --request-timeout 2s \
@@ -197,7 +218,7 @@ mod tests {
         let Ok(Command::Chain(chain)) = parse(line) else {
             panic!("chain")
         };
-        let config = chain.config();
+        let config = chain.config(7401);
         assert!(config.init);
         assert_eq!(config.data_dir, PathBuf::from("d"));
         assert_eq!(config.failure_timeout, Duration::from_millis(500));
@@ -214,14 +235,18 @@ mod tests {
         let Ok(Command::Recover(recover)) = parse("recover --data-dir d --yes") else {
             panic!("recover")
         };
-        assert!(recover.config().yes);
+        assert!(recover.config(7401).yes);
+        let Ok(Command::Chain(chain)) = parse("chain") else {
+            panic!("chain")
+        };
+        let by_port = PathBuf::from("kvservice-data/front-end-7401");
+        assert_eq!(chain.config(7401).data_dir, by_port);
     }
 
     #[test]
     fn what_cannot_be_meant_is_refused() {
         for line in [
             "",
-            "chain",
             "single --listen 7400",
             "single --allow-origin kv.example.com",
             "single --allow-origin https://kv.example.com/path",

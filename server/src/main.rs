@@ -4,6 +4,7 @@
 use clap::Parser;
 use kvservice_backend::flags::{LogFormat, bind};
 use kvservice_backend::shutdown::on_signal;
+use kvservice_backend::start::Storage;
 use kvservice_server::flags::{Command, Flags};
 use kvservice_server::{recover, runtime};
 use std::net::SocketAddr;
@@ -50,10 +51,13 @@ async fn run(command: Command) -> Result<(), String> {
     let shutdown = on_signal().map_err(|error| format!("cannot listen for signals: {error}"))?;
     match command {
         Command::Single(flags) => {
-            tracing::warn!("storage is memory: all data are gone when this process ends");
             let (clients, addr) = bind("--listen", &flags.client.listen).await?;
+            let config = flags.config(addr.port());
+            if matches!(config.storage, Storage::Memory) {
+                tracing::warn!("storage is memory: all data are gone when this process ends");
+            }
             listening("listening for clients", addr);
-            runtime::run_single(flags.config(), clients, shutdown)
+            runtime::run_single(config, clients, shutdown)
                 .await
                 .map_err(|e| e.to_string())
         }
@@ -62,7 +66,7 @@ async fn run(command: Command) -> Result<(), String> {
             listening("listening for clients", addr);
             let (nodes, addr) = bind("--chain-listen", &flags.nodes.chain_listen).await?;
             listening("listening for nodes", addr);
-            let config = flags.config();
+            let config = flags.config(addr.port());
             runtime::run_chain(config, clients, nodes, shutdown)
                 .await
                 .map_err(|e| e.to_string())
@@ -70,7 +74,7 @@ async fn run(command: Command) -> Result<(), String> {
         Command::Recover(flags) => {
             let (nodes, addr) = bind("--chain-listen", &flags.nodes.chain_listen).await?;
             listening("listening for nodes", addr);
-            recover::run(flags.config(), nodes, shutdown)
+            recover::run(flags.config(addr.port()), nodes, shutdown)
                 .await
                 .map_err(|e| e.to_string())
         }

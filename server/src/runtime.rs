@@ -12,10 +12,10 @@ use crate::view_store::{ViewStore, ViewStoreError};
 use kvservice_backend::link::{FrontEnd, Queue, answer_bytes};
 use kvservice_backend::runtime::RunError;
 use kvservice_backend::shutdown::{Shutdown, shutdown};
-use kvservice_backend::storage::{MemoryJournal, MemoryState};
-use kvservice_shared::api::{Response, StorageKind};
-use kvservice_shared::chain::{FromNode, Incarnation, Settings, ToNode};
-use kvservice_shared::ids::{Boot, ClusterId, ConnId, NodeId};
+use kvservice_backend::start::{self, Start, Storage};
+use kvservice_shared::api::Response;
+use kvservice_shared::chain::{FromNode, Settings, ToNode};
+use kvservice_shared::ids::{ClusterId, ConnId};
 use kvservice_shared::limits;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -34,6 +34,8 @@ const INPUTS_PER_ROUND: usize = 1024;
 const TICK: Duration = Duration::from_millis(10);
 /// Bytes of unanswered requests, for all connections together.
 const PENDING_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Log between two checkpoints of a single server, in bytes.
+const CHECKPOINT_BYTES: usize = 64 * 1024 * 1024;
 /// Bytes of requests in one frame to the head, about.
 const REQUESTS_BYTES_TARGET: usize = limits::CHAIN_BATCH_BYTES_TARGET;
 
@@ -106,16 +108,30 @@ pub async fn run_single(
     let address = clients
         .local_addr()
         .map_or_else(|_| "in this process".to_owned(), |a| a.to_string());
-    let replica = kvservice_backend::chain::Config {
-        id: Incarnation {
-            node: NodeId(Uuid::new_v4()),
-            boot: Boot(Uuid::new_v4().as_u64_pair().0),
-        },
+    let (store, stored) = match &config.storage {
+        Storage::Memory => (None, Stored::default()),
+        Storage::Disk { dir, .. } => {
+            let (store, stored) = ViewStore::open(&dir.join("front-end"))?;
+            (Some(store), stored)
+        }
+    };
+    let replica = Start {
         address,
-        storage: StorageKind::Memory,
         // Nobody will ever ask for the log.
         log_retention_bytes: 0,
-        checkpoint_bytes: 0,
+        checkpoint_bytes: CHECKPOINT_BYTES,
+        storage: match config.storage.clone() {
+            Storage::Memory => Storage::Memory,
+            Storage::Disk {
+                dir,
+                options,
+                reserve_bytes,
+            } => Storage::Disk {
+                dir: dir.join("node"),
+                options,
+                reserve_bytes,
+            },
+        },
     };
     let (to_node, from_front_end) = mpsc::unbounded_channel::<ToNode>();
     let (to_front_end, mut from_node) = mpsc::unbounded_channel::<FromNode>();
@@ -123,16 +139,14 @@ pub async fn run_single(
     let answers = Queue::default();
     let waiting = answers.clone();
     let mut tasks = JoinSet::new();
-    let (_never, node_shutdown) = shutdown();
+    let (node_stop, node_shutdown) = shutdown();
     tasks.spawn(async move {
         let front_end = FrontEnd::Here {
             from: from_front_end,
             to: to_front_end,
             answers: waiting,
         };
-        let storage = (MemoryState::default(), MemoryJournal::default());
-        let ended =
-            kvservice_backend::runtime::run(replica, None, front_end, storage, node_shutdown).await;
+        let ended = start::run_once(&replica, None, front_end, node_shutdown).await;
         ended.map_err(ServeError::from)
     });
     tasks.spawn(async move {
@@ -154,7 +168,7 @@ pub async fn run_single(
         let _ = node_inputs.send(NodeInput::Down { link }).await;
         Ok(())
     });
-    let front_end = FrontEndTask::new(coordinator, Stored::default(), None, config.request_timeout);
+    let front_end = FrontEndTask::new(coordinator, stored, store, config.request_timeout);
     let serving = front_end.run(config.edge, clients, inputs, shutdown_signal);
     let replica_ended = async {
         while let Some(ended) = tasks.join_next().await {
@@ -162,10 +176,14 @@ pub async fn run_single(
         }
         Ok::<(), ServeError>(())
     };
+    tokio::pin!(replica_ended);
     tokio::select! {
-        served = serving => served,
-        ended = replica_ended => ended,
+        served = serving => served?,
+        ended = &mut replica_ended => return ended,
     }
+    // Every client is answered: the replica closes its storage.
+    node_stop.stop();
+    replica_ended.await
 }
 
 fn millis(duration: Duration) -> u64 {

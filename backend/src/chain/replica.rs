@@ -138,6 +138,16 @@ impl<S: State> Replica<S> {
         }
     }
 
+    /// Who this node is.
+    pub fn id(&self) -> Incarnation {
+        self.config.id
+    }
+
+    /// The cluster that it has data of, or waits to join.
+    pub fn cluster(&self) -> Option<ClusterId> {
+        self.meta.cluster
+    }
+
     /// The epoch of the view that this node acts in.
     pub fn epoch(&self) -> Epoch {
         self.meta

@@ -13,6 +13,7 @@
 //! - A failed write or sync is final: the node halts, and the call is never made again.
 //! - [`State`] is deterministic: the same calls leave the same content, and ranges are in order of bytes.
 
+pub mod disk;
 mod memory;
 
 pub use memory::{MemoryJournal, MemoryState};
@@ -44,6 +45,12 @@ pub enum StorageError {
         what: String,
         /// What the system said.
         source: std::io::Error,
+    },
+    /// A file call does not return.
+    #[error("a call to the disk takes longer than {patience:?}")]
+    Stuck {
+        /// How long was waited for it.
+        patience: std::time::Duration,
     },
 }
 

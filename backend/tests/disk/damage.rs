@@ -1,0 +1,164 @@
+//! Bits flip, files go.
+
+use crate::rig::{Restored, Rig, open_sim};
+use kvservice_backend::chain::Meta;
+use kvservice_backend::storage::Journal;
+use kvservice_backend::storage::disk::OpenError;
+use kvservice_backend::storage::disk::testing::SimDisk;
+use kvservice_shared::chain::Run;
+use kvservice_shared::codec::Batch;
+use kvservice_shared::ids::{NodeId, Seq};
+
+/// What a directory gives back.
+#[derive(Debug, PartialEq)]
+struct Whole {
+    node: NodeId,
+    meta: Meta,
+    checkpoint: Option<(Run, Seq)>,
+    base: Run,
+    log: Vec<Batch>,
+    restored: Restored,
+}
+
+fn look(disk: &SimDisk) -> Result<(Whole, Vec<String>), OpenError> {
+    let mut restored = Restored::default();
+    let opened = open_sim(disk, &mut restored)?;
+    opened.journal.close().unwrap();
+    let whole = Whole {
+        node: opened.node,
+        meta: opened.meta,
+        checkpoint: opened.checkpoint,
+        base: opened.log_base,
+        log: opened.log,
+        restored,
+    };
+    Ok((whole, opened.notes))
+}
+
+/// A node with several segments and a checkpoint, stopped cleanly or by a power cut.
+fn node(clean: bool) -> SimDisk {
+    let disk = SimDisk::default();
+    let mut rig = Rig::open(&disk).unwrap();
+    rig.meta().unwrap();
+    rig.append(3, 2, 40).unwrap();
+    rig.begin_save(2, 3).unwrap();
+    rig.append(2, 1, 300).unwrap();
+    rig.end_save().unwrap();
+    rig.settle().unwrap();
+    rig.append(2, 1, 900).unwrap();
+    rig.cut(1).unwrap();
+    rig.append(1, 1, 1000).unwrap();
+    rig.append(1, 2, 60).unwrap();
+    rig.settle().unwrap();
+    rig.append(1, 1, 20).unwrap();
+    rig.settle().unwrap();
+    if clean {
+        rig.close().unwrap();
+    } else {
+        disk.cut_power();
+        rig.close().unwrap_err();
+        disk.restart(1);
+    }
+    disk
+}
+
+/// Flips every bit of every file, one at a time. Gives the number of flips that were taken for a torn tail.
+fn flip_all(disk: &SimDisk) -> usize {
+    let (whole, _) = look(&disk.copy()).unwrap();
+    let mut torn = 0;
+    for name in disk.names() {
+        let good = disk.content(&name);
+        // Zeros that wait for the log are many and all alike.
+        let used = good.iter().rposition(|byte| *byte != 0).unwrap_or(0) + 200;
+        for at in 0..good.len().min(used) {
+            let bit = 1 << (at % 8);
+            let broken = disk.copy();
+            let mut bytes = good.clone();
+            bytes[at] ^= bit;
+            broken.set_content(&name, &bytes);
+            match look(&broken) {
+                Ok((found, _)) if found == whole => {}
+                Ok((found, notes)) => {
+                    // Only what no seal vouches for: the last write before a crash.
+                    assert!(name.starts_with("log-"), "{name} at {at}");
+                    assert!(!notes.is_empty(), "{name} at {at} went unnoticed");
+                    assert_eq!(
+                        found.log[..],
+                        whole.log[..found.log.len()],
+                        "{name} at {at}"
+                    );
+                    assert_eq!(found.log.len() + 1, whole.log.len(), "{name} at {at}");
+                    torn += 1;
+                }
+                Err(OpenError::Corrupt { file, .. }) => {
+                    assert_eq!(file, format!("/data/{name}"), "at {at}");
+                }
+                Err(other) => panic!("{name} at {at}: {other}"),
+            }
+        }
+    }
+    torn
+}
+
+#[test]
+fn a_flipped_bit_is_found_after_a_clean_stop() {
+    let disk = node(true);
+    assert!(disk.names().len() >= 6, "{:?}", disk.names());
+    assert_eq!(flip_all(&disk), 0);
+}
+
+#[test]
+fn a_flipped_bit_is_found_after_a_crash_unless_it_looks_torn() {
+    assert!(flip_all(&node(false)) > 0);
+}
+
+#[test]
+fn a_file_that_is_gone_is_missed() {
+    let disk = node(true);
+    let names = disk.names();
+    let segments = names.iter().filter(|name| name.starts_with("log-"));
+    let inner: Vec<&String> = segments
+        .clone()
+        .skip(1)
+        .take(segments.count() - 2)
+        .collect();
+    assert!(!inner.is_empty(), "{names:?}");
+    for name in inner
+        .into_iter()
+        .chain(&["node".to_owned(), "meta".to_owned()])
+    {
+        let broken = disk.copy();
+        broken.lose(name);
+        match look(&broken) {
+            Err(OpenError::Missing { file, .. }) => assert_eq!(file, format!("/data/{name}")),
+            other => panic!("{name}: {:?}", other.map(drop)),
+        }
+    }
+}
+
+#[test]
+fn another_node_s_files_and_other_versions_are_refused() {
+    let disk = node(true);
+    let other = node(true);
+    for name in disk.names() {
+        let mixed = disk.copy();
+        mixed.set_content(&name, &other.content(&name));
+        let error = look(&mixed).err().unwrap().to_string();
+        assert!(error.contains("belongs to node"), "{name}: {error}");
+    }
+    for name in disk.names() {
+        let newer = disk.copy();
+        let mut bytes = disk.content(&name);
+        bytes[8] = 9;
+        let length = 16 + bytes[12] as usize;
+        let checksum = crc32c::crc32c(&bytes[..length]);
+        bytes[length..length + 4].copy_from_slice(&checksum.to_le_bytes());
+        newer.set_content(&name, &bytes);
+        match look(&newer) {
+            Err(OpenError::Version { version: 9, file }) => {
+                assert!(file.ends_with(&name));
+            }
+            other => panic!("{name}: {:?}", other.map(drop)),
+        }
+    }
+}
