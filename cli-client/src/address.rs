@@ -53,6 +53,14 @@ impl ServerAddress {
     pub fn host_port(&self) -> String {
         format!("{}:{}", self.host, self.port)
     }
+
+    /// The path of the dump: beside that of the WebSocket, `/v1/dump` as a rule.
+    #[must_use]
+    pub fn dump_path(&self) -> String {
+        let path = self.path.split('?').next().unwrap_or_default();
+        let (folder, _) = path.rsplit_once('/').unwrap_or_default();
+        format!("{folder}/dump")
+    }
 }
 
 impl fmt::Display for ServerAddress {
@@ -142,6 +150,10 @@ mod tests {
             parsed("ws://h:1/elsewhere/ws?x=1"),
             "ws://h:1/elsewhere/ws?x=1"
         );
+        let proxied: ServerAddress = "h:1/kv/v1/ws?x=a/b".parse().unwrap();
+        assert_eq!(proxied.dump_path(), "/kv/v1/dump");
+        let plain: ServerAddress = "h:1".parse().unwrap();
+        assert_eq!(plain.dump_path(), kvservice_shared::api::DUMP_PATH);
         assert_eq!(parsed("[::1]:7400"), "ws://[::1]:7400/v1/ws");
         let address: ServerAddress = "ws://[::1]:7400".parse().unwrap();
         assert_eq!(address.host_port(), "[::1]:7400");

@@ -13,6 +13,7 @@
 //! [`limits::IN_FLIGHT_REQUESTS_MAX`]: kvservice_shared::limits::IN_FLIGHT_REQUESTS_MAX
 
 use crate::config::EdgeConfig;
+use crate::gateway::DumpAnswer;
 use kvservice_shared::api::{Reply, Request, Response};
 use kvservice_shared::ids::ConnId;
 use std::sync::Arc;
@@ -27,7 +28,8 @@ pub type Health = Result<(), String>;
 
 /// What connection tasks send to the task that owns the gateway.
 ///
-/// Of one connection: `Opened`, then any number of `Requests`, then `Closed`.
+/// Of one connection: `Opened`, then any number of `Requests`, then `Closed`. Of one reader of a dump: `Dump`, then
+/// a `DumpNext` for each page after the first, then `Closed`.
 #[derive(Debug)]
 pub enum FromConn {
     /// A client connected.
@@ -43,6 +45,18 @@ pub enum FromConn {
         conn: ConnId,
         /// Each wants exactly one response.
         requests: Vec<Request>,
+    },
+    /// A dump is wanted, and its first page.
+    Dump {
+        /// The reader's number, never used again.
+        conn: ConnId,
+        /// The way back to it. Holds a page at most: the next one is asked for once there is room for it.
+        to: mpsc::UnboundedSender<DumpAnswer>,
+    },
+    /// Its next page is wanted.
+    DumpNext {
+        /// The reader.
+        conn: ConnId,
     },
     /// The connection is gone. Answers to what it still waits for go nowhere.
     Closed {
@@ -103,8 +117,13 @@ impl Edge {
         self.queued_bytes.load(Ordering::Relaxed)
     }
 
+    /// The next number of a connection, or of a reader of a dump.
+    pub(crate) fn next_conn(&self) -> ConnId {
+        ConnId(self.conn_last.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
     pub(crate) fn open(&self) -> (ConnId, ConnSender, ConnReceiver) {
-        let conn = ConnId(self.conn_last.fetch_add(1, Ordering::Relaxed) + 1);
+        let conn = self.next_conn();
         let (to, from) = conn_channel(Arc::clone(&self.queued_bytes));
         (conn, to, from)
     }

@@ -205,6 +205,8 @@ struct FrontEndTask {
     head: Option<NodeLink>,
     epoch: kvservice_shared::ids::Epoch,
     conns: HashMap<ConnId, ConnSender>,
+    /// Readers of dumps.
+    dumps: HashMap<ConnId, mpsc::UnboundedSender<gateway::DumpAnswer>>,
     started: Instant,
 }
 
@@ -228,6 +230,7 @@ impl FrontEndTask {
             head: None,
             epoch: kvservice_shared::ids::Epoch::NONE,
             conns: HashMap::new(),
+            dumps: HashMap::new(),
             started: Instant::now(),
         }
     }
@@ -342,8 +345,16 @@ impl FrontEndTask {
                 self.gateway
                     .step(now, gateway::Input::Requests(conn, requests));
             }
+            FromConn::Dump { conn, to } => {
+                self.dumps.insert(conn, to);
+                self.gateway.step(now, gateway::Input::Dump(conn));
+            }
+            FromConn::DumpNext { conn } => {
+                self.gateway.step(now, gateway::Input::DumpNext(conn));
+            }
             FromConn::Closed { conn } => {
                 self.conns.remove(&conn);
+                self.dumps.remove(&conn);
                 self.gateway.step(now, gateway::Input::Closed(conn));
             }
         }
@@ -425,6 +436,12 @@ impl FrontEndTask {
                     epoch: self.epoch,
                     requests: frame,
                 });
+            }
+        }
+        for (conn, answer) in out.dumps {
+            if let Some(to) = self.dumps.get(&conn) {
+                // A reader that is gone says so itself.
+                let _ = to.send(answer);
             }
         }
         let mut responses = out.responses;

@@ -5,6 +5,8 @@
 #[path = "edge/rig.rs"]
 mod rig;
 
+#[path = "edge/dump.rs"]
+mod dump;
 #[path = "edge/files.rs"]
 mod files;
 #[path = "edge/handshake.rs"]

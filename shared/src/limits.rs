@@ -16,6 +16,12 @@ pub const LIST_ENTRIES_MAX: u32 = 1000;
 pub const LIST_ENTRIES_DEFAULT: u32 = 100;
 /// A page of `list` ends once its keys and values pass this many bytes.
 pub const LIST_BYTES_MAX: usize = 1024 * 1024;
+/// Most dumps that are read at one time, by all clients together.
+pub const DUMPS_MAX: usize = 4;
+/// A page of a dump ends once its keys and values pass this many bytes.
+pub const DUMP_PAGE_BYTES_MAX: usize = 256 * 1024;
+/// Longest line of a dump, in bytes. Escapes make a byte of text six of JSON at most.
+pub const DUMP_LINE_BYTES_MAX: usize = 6 * (VALUE_BYTES_MAX + KEY_BYTES_MAX) + 1024;
 /// Events kept for `status`.
 pub const EVENTS_MAX: usize = 64;
 
@@ -47,5 +53,6 @@ const _: () = {
     assert!(SESSION_OUTCOMES_MAX >= IN_FLIGHT_REQUESTS_MAX);
     assert!(SESSION_OUTCOME_BYTES_MAX > 2 * VALUE_BYTES_MAX);
     assert!(SESSIONS_BYTES_MAX > SESSION_OUTCOME_BYTES_MAX);
+    assert!(DUMP_PAGE_BYTES_MAX <= LIST_BYTES_MAX);
     assert!(LIST_BYTES_MAX + VALUE_BYTES_MAX + KEY_BYTES_MAX < CHAIN_FRAME_BYTES_MAX);
 };

@@ -6,7 +6,7 @@ use document::{Example, examples};
 use kvservice_shared::api::json::{
     decode_requests, decode_responses, requests_to_json, responses_to_json,
 };
-use kvservice_shared::api::{ErrorCode, OpKind};
+use kvservice_shared::api::{DumpLine, ErrorCode, OpKind};
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -80,4 +80,26 @@ fn responses_read_and_come_back() {
         );
     }
     assert!(codes.contains(&ErrorCode::BadRequest) && codes.contains(&ErrorCode::Timeout));
+}
+
+#[test]
+fn lines_of_a_dump_read_and_come_back() {
+    let mut again = String::new();
+    let mut lines = String::new();
+    for example in examples() {
+        let Example::Dump { line } = example else {
+            continue;
+        };
+        lines.push_str(line);
+        lines.push('\n');
+        match DumpLine::parse(line.as_bytes()).expect(line) {
+            DumpLine::Entry(entry) => entry.write_dump_line(&mut again),
+            DumpLine::End(end) => end.write_dump_line(&mut again),
+        }
+    }
+    assert_eq!(again, lines);
+    assert!(
+        lines.ends_with("\"keys\":2}\n"),
+        "the reference has no dump"
+    );
 }

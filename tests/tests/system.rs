@@ -5,6 +5,8 @@
 mod bad_input;
 #[path = "system/churn.rs"]
 mod churn;
+#[path = "system/dump.rs"]
+mod dump;
 #[path = "system/durability.rs"]
 mod durability;
 #[path = "system/failover.rs"]

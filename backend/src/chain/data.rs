@@ -1,11 +1,12 @@
 //! The replicated state at the applied point: keys, sessions, and a hash of both.
 
+use super::dump::Dumps;
 use super::sessions::{self, Sessions};
 use crate::storage::{Record, State};
 use kvservice_shared::api::{ListEntry, Value};
 use kvservice_shared::chain::{AnswerBody, OutcomeRecord, SnapshotPart, StoredOutcome};
 use kvservice_shared::codec::{Decision, Effect, Entry};
-use kvservice_shared::ids::{Seq, SessionSeq};
+use kvservice_shared::ids::{Seq, SessionSeq, Ticket};
 use kvservice_shared::limits;
 use std::ops::{Bound, ControlFlow};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
@@ -22,6 +23,7 @@ pub struct Data<S> {
     keys_hash: u64,
     /// While a snapshot is under way, parts of the state are newer than `applied`.
     rolling: bool,
+    dumps: Dumps,
 }
 
 /// Where a snapshot that is being read stands.
@@ -50,6 +52,7 @@ impl<S: State> Data<S> {
             applied: Seq::ZERO,
             keys_hash: 0,
             rolling: false,
+            dumps: Dumps::default(),
         }
     }
 
@@ -140,6 +143,7 @@ impl<S: State> Data<S> {
                     && let Some(old) = self.state.remove(key)
                 {
                     self.forget_hash(key, &old);
+                    self.dumps.changed(key, &old);
                 }
                 StoredOutcome::Deleted
             }
@@ -171,6 +175,7 @@ impl<S: State> Data<S> {
                 old.revision
             );
             self.forget_hash(key, &old);
+            self.dumps.changed(key, &old);
         }
         self.keys_hash = self.keys_hash.wrapping_add(record_hash(key, value, seq));
     }
@@ -224,8 +229,27 @@ impl<S: State> Data<S> {
         AnswerBody::List { entries, more }
     }
 
+    /// Starts a dump of everything as it is now, and reads its first page for a client.
+    pub fn start_dump(&mut self, dump: Ticket) -> AnswerBody {
+        match self.dumps.start(dump, self.applied, self.state.keys()) {
+            Ok(()) => self.dump_page(dump),
+            Err(reason) => AnswerBody::NoDump { reason },
+        }
+    }
+
+    /// Reads the next page of a dump for a client.
+    pub fn dump_page(&mut self, dump: Ticket) -> AnswerBody {
+        self.dumps.page(dump, &self.state)
+    }
+
+    /// The dumps that are being read.
+    pub fn dumps_mut(&mut self) -> &mut Dumps {
+        &mut self.dumps
+    }
+
     /// Drops everything.
     pub fn clear(&mut self) {
+        self.dumps.clear();
         self.state.clear();
         self.sessions = Sessions::default();
         self.keys_hash = 0;

@@ -12,6 +12,7 @@
 //! | `teach` | a tail and its learner: snapshot, catching up, joint, ready |
 //! | `order` | the head: ordering, exactly-once, answers, reads |
 //! | `pending` | what a head knows beyond the applied state |
+//! | `dump` | all keys at one point, page by page, while the state goes on |
 //! | `log`, `data`, `sessions` | what is kept |
 //! | `save`, `restore` | checkpoints, and what a restarted node makes of one |
 //!
@@ -19,6 +20,7 @@
 
 mod data;
 mod downstream;
+mod dump;
 mod effects;
 mod log;
 mod order;

@@ -53,6 +53,7 @@ enum Waiter {
         after: String,
         limit: u32,
     },
+    Dump(Ticket),
 }
 
 impl Head {
@@ -100,7 +101,7 @@ impl Head {
     }
 
     /// An entry was applied: it is committed.
-    pub(super) fn on_applied<S: State>(&mut self, data: &Data<S>, entry: &Entry<'_>) {
+    pub(super) fn on_applied<S: State>(&mut self, data: &mut Data<S>, entry: &Entry<'_>) {
         self.pending.applied(entry);
         if !self.resent.is_empty() {
             self.resent.retain(|_, until| *until > entry.seq);
@@ -129,6 +130,7 @@ impl Head {
                     after,
                     limit,
                 } => (ticket, data.list(&prefix, &after, limit)),
+                Waiter::Dump(ticket) => (ticket, data.start_dump(ticket)),
             };
             self.answer(ticket, body);
         }
@@ -190,6 +192,9 @@ impl<S: State> Replica<S> {
                     let limit = limit.min(limits::LIST_ENTRIES_MAX);
                     self.on_list(ticket, conn, prefix, after, limit);
                 }
+                ChainOp::DumpStart => self.on_dump_start(ticket),
+                ChainOp::DumpNext { dump } => self.on_dump_next(ticket, dump),
+                ChainOp::DumpEnd { dump } => self.on_dump_end(dump),
                 ChainOp::Open { uuid, token } => self.on_open(ticket, uuid, token),
                 ChainOp::Write {
                     session,
@@ -238,6 +243,40 @@ impl<S: State> Replica<S> {
             );
         } else {
             head.answer(ticket, data.list(&prefix, &after, limit));
+        }
+    }
+
+    /// A dump shows all that was acknowledged before it was asked for, as a read does; it has no connection
+    /// with writes of its own.
+    fn on_dump_start(&mut self, ticket: Ticket) {
+        let Some((head, data)) = self.head_with_data() else {
+            return;
+        };
+        if head.floor > data.applied() {
+            head.wait(head.floor, Waiter::Dump(ticket));
+        } else {
+            head.answer(ticket, data.start_dump(ticket));
+        }
+    }
+
+    fn on_dump_next(&mut self, ticket: Ticket, dump: Ticket) {
+        if let Some((head, data)) = self.head_with_data() {
+            head.answer(ticket, data.dump_page(dump));
+        }
+    }
+
+    fn on_dump_end(&mut self, dump: Ticket) {
+        if let Some((head, data)) = self.head_with_data() {
+            let waits = |waiter: &Waiter| matches!(waiter, Waiter::Dump(ticket) if *ticket == dump);
+            head.waiting.retain(|(_, waiter)| !waits(waiter));
+            data.dumps_mut().end(dump);
+        }
+    }
+
+    fn head_with_data(&mut self) -> Option<(&mut Head, &mut Data<S>)> {
+        match &mut self.role {
+            Role::Member(member) => member.head.as_mut().map(|head| (head, &mut self.data)),
+            _ => None,
         }
     }
 

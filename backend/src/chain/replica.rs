@@ -248,6 +248,7 @@ impl<S: State> Replica<S> {
             Event::Tick => self.tick(now_ms),
             Event::FrontEndUp => {
                 self.front_end_up = true;
+                self.data.dumps_mut().clear();
                 // Tickets are one process's own. The front-end sends everything that is unanswered again, and
                 // another one must not hear of this one's.
                 if let Role::Member(member) = &mut self.role
@@ -259,6 +260,7 @@ impl<S: State> Replica<S> {
             }
             Event::FrontEndDown => {
                 self.front_end_up = false;
+                self.data.dumps_mut().clear();
                 if self.leaving {
                     self.halt(Halt::InPlace);
                 }
@@ -459,6 +461,7 @@ impl<S: State> Replica<S> {
         }
         // What was ordered so far was ordered in the old epoch.
         self.seal_batch();
+        self.data.dumps_mut().clear();
         let links_before = self.wanted_links();
         let head = match std::mem::replace(&mut self.role, Role::Idle) {
             Role::Member(member) => member.head,
@@ -619,7 +622,7 @@ impl<S: State> Replica<S> {
                 if let Role::Member(member) = &mut self.role
                     && let Some(head) = &mut member.head
                 {
-                    head.on_applied(&self.data, &entry);
+                    head.on_applied(&mut self.data, &entry);
                 }
             }
         }
@@ -670,6 +673,7 @@ impl<S: State> Replica<S> {
             .map_or(0, |last| now_ms.saturating_sub(last));
         self.last_tick_ms = Some(now_ms);
         self.clock_ms += passed.min(TICK_MS_MAX);
+        self.data.dumps_mut().tick(self.clock_ms);
         self.check_silence();
         if self.clock_ms - self.last_beat_ms >= self.timeout_ms() / BEATS_PER_TIMEOUT {
             self.last_beat_ms = self.clock_ms;

@@ -180,7 +180,15 @@ fn reads(message: &ToNode) -> usize {
     let ToNode::Requests { requests, .. } = message else {
         return 0;
     };
-    let is_read = |op: &ChainOp| matches!(op, ChainOp::Get { .. } | ChainOp::List { .. });
+    let is_read = |op: &ChainOp| {
+        matches!(
+            op,
+            ChainOp::Get { .. }
+                | ChainOp::List { .. }
+                | ChainOp::DumpStart
+                | ChainOp::DumpNext { .. }
+        )
+    };
     requests
         .iter()
         .filter(|request| is_read(&request.op))

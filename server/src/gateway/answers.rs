@@ -97,7 +97,10 @@ fn reply(op: &ChainOp, body: AnswerBody) -> Result<Reply, ApiError> {
                 Outcome::NotApplied,
             ));
         }
-        (AnswerBody::Opened { .. }, _) => return Err(bug()),
+        (
+            AnswerBody::Opened { .. } | AnswerBody::DumpPage { .. } | AnswerBody::NoDump { .. },
+            _,
+        ) => return Err(bug()),
     })
 }
 

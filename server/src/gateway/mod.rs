@@ -13,11 +13,14 @@
 //! | --- | --- |
 //! | `sessions` | which session a connection's writes belong to |
 //! | `answers` | from the head's words to the client's |
+//! | `dumps` | pages of a dump, one for each time its reader asks |
 
 mod answers;
+mod dumps;
 mod sessions;
 
 pub use answers::shed;
+pub use dumps::{DumpAnswer, DumpPage};
 
 use kvservice_shared::api::{ApiError, ErrorCode, Op, Outcome, Request, Response, Status};
 use kvservice_shared::chain::{Answer, AnswerBody, ChainOp, ChainRequest, Write};
@@ -62,6 +65,10 @@ pub enum Input {
     Closed(ConnId),
     /// It sent requests, in this order.
     Requests(ConnId, Vec<Request>),
+    /// A reader of this number wants a dump, and its first page.
+    Dump(ConnId),
+    /// It wants the next page; [`Input::Closed`] says that it wants no more.
+    DumpNext(ConnId),
     /// Requests go here now, and everything that is unanswered is sent again.
     Route(Route),
     /// The head of this epoch answers.
@@ -81,6 +88,8 @@ pub struct Output {
     pub responses: Vec<(ConnId, Response)>,
     /// Connections to close: code and reason.
     pub close: Vec<(ConnId, u16, String)>,
+    /// To readers of dumps.
+    pub dumps: Vec<(ConnId, DumpAnswer)>,
     /// Requests for the chain's status, to be answered by whoever knows it.
     pub status: Vec<(ConnId, RequestId)>,
 }
@@ -103,6 +112,8 @@ enum Asker {
     Hello(ConnId, RequestId, SessionUuid),
     /// The gateway's own session for a connection that named none.
     Own(ConnId),
+    /// A reader's dump.
+    Dump(ConnId),
 }
 
 /// The gateway.
@@ -116,6 +127,8 @@ pub struct Gateway {
     deadlines: VecDeque<(u64, Ticket)>,
     next_ticket: u64,
     conns: HashMap<ConnId, Conn>,
+    /// By their readers' numbers.
+    dumps: BTreeMap<ConnId, dumps::Dump>,
     /// Which connection has a session now.
     holders: HashMap<SessionUuid, ConnId>,
     /// Own sessions that no connection uses.
@@ -137,6 +150,7 @@ impl Gateway {
             deadlines: VecDeque::new(),
             next_ticket: 1,
             conns: HashMap::new(),
+            dumps: BTreeMap::new(),
             holders: HashMap::new(),
             spare: Vec::new(),
             own_sessions: 0,
@@ -158,7 +172,12 @@ impl Gateway {
             Input::Opened(conn) => {
                 self.conns.insert(conn, Conn::default());
             }
-            Input::Closed(conn) => self.on_closed(conn),
+            Input::Closed(conn) => {
+                self.end_dump(conn);
+                self.on_closed(conn);
+            }
+            Input::Dump(conn) => self.on_dump(conn),
+            Input::DumpNext(conn) => self.on_dump_next(conn),
             Input::Requests(conn, requests) => {
                 for request in requests {
                     self.on_request(conn, request);
@@ -293,7 +312,7 @@ impl Gateway {
         }
     }
 
-    fn pass_on(&mut self, asker: Asker, conn: ConnId, op: ChainOp, bytes: usize) {
+    fn pass_on(&mut self, asker: Asker, conn: ConnId, op: ChainOp, bytes: usize) -> Ticket {
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
         let deadline_ms = self.now_ms + self.config.request_timeout_ms;
@@ -311,6 +330,7 @@ impl Gateway {
         self.pending_bytes += bytes;
         self.deadlines.push_back((deadline_ms, ticket));
         self.pending.insert(ticket, pending);
+        ticket
     }
 
     /// Closes every connection: a client that says hello again is told that its session is not resumed. What a
@@ -323,6 +343,7 @@ impl Gateway {
             let reason = "the data are gone, and a new cluster was founded".to_owned();
             self.out.close.push((conn, CLOSE_FORGOTTEN, reason));
         }
+        self.break_dumps("the data are gone, and a new cluster was founded");
         self.spare.clear();
         self.pending.clear();
         self.pending_bytes = 0;
@@ -333,6 +354,7 @@ impl Gateway {
         self.route = route;
         // What was not carried out goes nowhere: the new head gets everything below.
         self.out.requests.clear();
+        self.break_dumps("the chain changed under the dump");
         match self.route.clone() {
             Route::Head(_) => {
                 for (ticket, pending) in &mut self.pending {
@@ -391,6 +413,7 @@ impl Gateway {
                 self.hello_failed(conn, reason);
             }
             Asker::Own(conn) => self.own_failed(conn, reason),
+            Asker::Dump(conn) => self.break_dump(conn, "the head did not answer in time"),
         }
     }
 
@@ -416,6 +439,7 @@ impl Gateway {
         match pending.asker {
             Asker::Hello(conn, id, uuid) => self.on_hello_answer(conn, id, uuid, answer.body),
             Asker::Own(conn) => self.on_own_answer(conn, answer.body),
+            Asker::Dump(conn) => self.on_dump_answer(conn, answer.body),
             Asker::Client(conn, id) => {
                 if answer.body == AnswerBody::NoSession && self.reopen_own(conn, id, &pending) {
                     return;
@@ -430,7 +454,10 @@ impl Gateway {
 impl Asker {
     fn conn(self) -> ConnId {
         match self {
-            Asker::Client(conn, _) | Asker::Hello(conn, ..) | Asker::Own(conn) => conn,
+            Asker::Client(conn, _)
+            | Asker::Hello(conn, ..)
+            | Asker::Own(conn)
+            | Asker::Dump(conn) => conn,
         }
     }
 }
@@ -487,7 +514,10 @@ pub fn request_bytes(request: &ChainRequest) -> usize {
     const OVERHEAD: usize = 48;
     OVERHEAD
         + match &request.op {
-            ChainOp::Open { .. } => 0,
+            ChainOp::Open { .. }
+            | ChainOp::DumpStart
+            | ChainOp::DumpNext { .. }
+            | ChainOp::DumpEnd { .. } => 0,
             ChainOp::Get { key } => key.len(),
             ChainOp::List { prefix, after, .. } => prefix.len() + after.len(),
             ChainOp::Write { write, .. } => match write {

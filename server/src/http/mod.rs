@@ -4,9 +4,11 @@
 //! | path | serves |
 //! | --- | --- |
 //! | `/v1/ws` | the client protocol (`handshake`) |
+//! | `/v1/dump` | all keys at one point, as JSON lines (`dump`) |
 //! | `/healthz` | 200 `ok` while the chain serves, else 503 and the reason |
 //! | all others | the browser client's files (`files`) |
 
+mod dump;
 mod files;
 mod handshake;
 mod origin;
@@ -18,8 +20,9 @@ use crate::connection;
 use crate::edge::Edge;
 use crate::stall::StallGuard;
 use bytes::Bytes;
+use dump::DumpBody;
 use files::Files;
-use http_body_util::Full;
+use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::server::conn::http1;
@@ -27,7 +30,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use kvservice_backend::shutdown::Shutdown;
-use kvservice_shared::api::WS_PATH;
+use kvservice_shared::api::{DUMP_PATH, WS_PATH};
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io;
@@ -52,7 +55,10 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// How often a failing `accept` is logged.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
 
+/// An answer that is there at once.
 type Answer = Response<Full<Bytes>>;
+/// An answer, or a dump, whose pages come one by one.
+type AnyAnswer = Response<Either<Full<Bytes>, DumpBody>>;
 
 /// Serves clients on `listener` until `shutdown`; then accepts no more, lets every connection finish, and
 /// returns once they have, within the times that the configuration gives them.
@@ -136,6 +142,7 @@ impl Client {
         let client = &self;
         let asked = &AtomicBool::new(false);
         let upgraded = &AtomicBool::new(false);
+        let stop = &shutdown.clone();
         let mut http = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(config.handshake_timeout)
@@ -145,7 +152,7 @@ impl Client {
                 service_fn(|request| -> Boxed<'_> {
                     asked.store(true, Ordering::Relaxed);
                     Box::pin(async move {
-                        let answer = client.route(request, local).await;
+                        let answer = client.route(request, local, stop).await;
                         if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
                             upgraded.store(true, Ordering::Relaxed);
                         }
@@ -181,7 +188,20 @@ impl Client {
         }
     }
 
-    async fn route(&self, request: Request<Incoming>, local: SocketAddr) -> Answer {
+    async fn route(
+        &self,
+        request: Request<Incoming>,
+        local: SocketAddr,
+        shutdown: &Shutdown,
+    ) -> AnyAnswer {
+        if !self.full && request.uri().path() == DUMP_PATH {
+            dump::answer(&request, local, &self.edge, shutdown).await
+        } else {
+            self.answer(request, local).await.map(Either::Left)
+        }
+    }
+
+    async fn answer(&self, request: Request<Incoming>, local: SocketAddr) -> Answer {
         if self.full {
             let mut answer = text(
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -210,7 +230,7 @@ impl Client {
     }
 }
 
-type Boxed<'a> = Pin<Box<dyn Future<Output = Result<Answer, Infallible>> + Send + 'a>>;
+type Boxed<'a> = Pin<Box<dyn Future<Output = Result<AnyAnswer, Infallible>> + Send + 'a>>;
 
 /// An answer for people and scripts, never stored.
 fn text(status: StatusCode, body: impl Into<Bytes>) -> Answer {
@@ -226,7 +246,7 @@ fn text(status: StatusCode, body: impl Into<Bytes>) -> Answer {
     answer
 }
 
-fn set(answer: &mut Answer, name: HeaderName, value: &'static str) {
+fn set<B>(answer: &mut Response<B>, name: HeaderName, value: &'static str) {
     answer
         .headers_mut()
         .insert(name, HeaderValue::from_static(value));

@@ -56,6 +56,43 @@ pub(super) fn check(
     }
 }
 
+/// Whether a request that arrived at `local` may read data with a plain GET; if not, why and what to do.
+///
+/// Browsers name no `Origin` where a page loads from its own host, nor where it embeds what it cannot read. The
+/// first would let in a rebound name, so on a loopback socket the host must be an address, localhost, or that of an
+/// allowed origin; the second is told by `Sec-Fetch-Site`.
+pub(super) fn check_read(
+    headers: &HeaderMap,
+    local: SocketAddr,
+    allow: &[String],
+) -> Result<(), String> {
+    check(headers, local, allow)?;
+    if headers.contains_key(header::ORIGIN) {
+        return Ok(());
+    }
+    let site = headers.get("sec-fetch-site");
+    if site.is_some_and(|site| site != "same-origin" && site != "none") {
+        return Err("a page of another site may not load this".to_string());
+    }
+    let host = headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok());
+    let Some(host) = host else { return Ok(()) };
+    let place = Place::of_host(host, 80).ok_or_else(|| format!("{host:?} is not a host"))?;
+    let named = place.address().is_none() && !place.is_loopback();
+    let allowed = allow
+        .iter()
+        .filter_map(|origin| Place::of_origin(origin))
+        .any(|origin| origin.host == place.host);
+    if named && !allowed && local.ip().to_canonical().is_loopback() {
+        return Err(format!(
+            "this server may not be read as {host:?}: use its address, or start the front-end with \
+             --allow-origin http://{host}"
+        ));
+    }
+    Ok(())
+}
+
 /// Whether `--allow-origin` can mean anything: `scheme://host[:port]`, as browsers write it, or `null`.
 pub(crate) fn is_origin(text: &str) -> bool {
     text == "null" || Place::of_origin(text).is_some()
@@ -152,6 +189,37 @@ mod tests {
                 "{origin} at {host} on {local}"
             );
         }
+    }
+
+    fn readable(headers: &[(&'static str, &str)], local: &str) -> bool {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.insert(*name, HeaderValue::from_str(value).unwrap());
+        }
+        let allow = ["https://kv.example.com".to_string()];
+        check_read(&map, local.parse().unwrap(), &allow).is_ok()
+    }
+
+    #[test]
+    fn data_are_read_by_programs_and_by_pages_of_the_same_host() {
+        const HERE: &str = "127.0.0.1:7400";
+        assert!(readable(&[], HERE));
+        for host in [HERE, "localhost:7400", "[::1]:7400", "kv.example.com"] {
+            assert!(readable(&[("host", host)], HERE), "{host}");
+            for site in ["none", "same-origin"] {
+                assert!(readable(&[("host", host), ("sec-fetch-site", site)], HERE));
+            }
+        }
+        assert!(readable(&[("host", "kvbox:7400")], "192.168.1.5:7400"));
+        assert!(
+            !readable(&[("host", "evil.example:7400")], HERE),
+            "a rebound name comes without an Origin"
+        );
+        for site in ["cross-site", "same-site"] {
+            assert!(!readable(&[("host", HERE), ("sec-fetch-site", site)], HERE));
+        }
+        let stranger = ("origin", "http://evil.example");
+        assert!(!readable(&[("host", HERE), stranger], HERE));
     }
 
     #[test]

@@ -232,6 +232,7 @@ async fn a_slow_gateway_makes_clients_wait_and_loses_nothing() {
                 let responses = requests.iter().map(|request| got(request, "v")).collect();
                 conns[&conn].send(ToConn::Responses(responses));
             }
+            FromConn::Dump { .. } | FromConn::DumpNext { .. } => panic!("nobody asked for a dump"),
             FromConn::Closed { .. } => open -= 1,
         }
     }

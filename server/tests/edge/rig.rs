@@ -104,6 +104,7 @@ async fn echo(mut from_conns: mpsc::Receiver<FromConn>, seen: watch::Sender<Seen
                     .collect();
                 conns[&conn].send(ToConn::Responses(responses));
             }
+            FromConn::Dump { .. } | FromConn::DumpNext { .. } => panic!("the echo has no dumps"),
             FromConn::Closed { conn } => {
                 assert!(
                     conns.remove(&conn).is_some(),

@@ -301,6 +301,17 @@ impl Cluster {
         true
     }
 
+    /// A client wants a dump, or its next page. `false`: it is not connected.
+    pub fn dump(&mut self, conn: ConnId, input: gateway::Input) -> bool {
+        let now = self.now_ms;
+        match &mut self.front_end {
+            Some(front_end) if front_end.clients.contains(&conn) => front_end.serve(now, input),
+            _ => return false,
+        }
+        self.dirty.insert(Place::FrontEnd);
+        true
+    }
+
     // ---- delivery ----
 
     /// What can be delivered now.
@@ -572,9 +583,13 @@ impl Cluster {
                 self.closed.push((conn, code, reason));
             }
         }
+        let dumps = out.dumps;
         let drained = front_end.stopping && front_end.gateway.unanswered() == 0;
         for (conn, response) in &responses {
             self.note(|| format!("{conn} ← {}", show::response(response)));
+        }
+        for (conn, answer) in &dumps {
+            self.note(|| format!("{conn} ← dump: {}", show::dump(answer)));
         }
         self.responses.extend(responses);
         if drained {

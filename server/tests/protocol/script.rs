@@ -14,6 +14,7 @@
 //! | `unhook a b` | what stalls between two stays so for ever, without a close; new links flow |
 //! | `connect`, `disconnect c1` | clients |
 //! | `hello c1 ID SESSION`, `set c1 ID KEY VALUE`, `testset c1 ID KEY TEST VALUE` (TEST may be `absent`), `delete c1 ID KEY`, `get c1 ID KEY`, `list c1 ID [PREFIX]` | requests, a frame each |
+//! | `dump c1`, `more c1` | a dump and its first page, the next page |
 //! | `sets c1 FROM COUNT [size=BYTES]` | that many sets in one frame |
 //! | `hellos FROM COUNT` | that many connections, each of which opens a session |
 //! | `deliver a b [N]` | the next frames on the link |
@@ -27,6 +28,7 @@ use crate::front_end::Flags;
 use crate::net::Place;
 use crate::show;
 use goldenscript::{Command, Context};
+use kvservice_server::gateway::Input;
 use kvservice_shared::api::{Op, Request, StorageKind, Value};
 use kvservice_shared::chain::Settings;
 use kvservice_shared::ids::{ConnId, RequestId, SessionUuid};
@@ -505,6 +507,17 @@ impl goldenscript::Runner for Script {
             "hello" | "set" | "testset" | "delete" | "get" | "list" => {
                 self.request(name, &mut args)?
             }
+            "dump" | "more" => {
+                let conn = args.conn()?;
+                let input = match name {
+                    "dump" => Input::Dump(conn),
+                    _ => Input::DumpNext(conn),
+                };
+                if !self.cluster.dump(conn, input) {
+                    return Err(format!("{conn} is not connected").into());
+                }
+                self.cluster.flush();
+            }
             "sets" => self.sets(&mut args)?,
             "hellos" => self.hellos(&mut args)?,
             "deliver" => self.deliver(&mut args)?,
@@ -589,6 +602,9 @@ scripts! {
     disk_tail_dies_and_is_back
     disk_wiped_is_another_node
     disk_wiped_is_first_to_return
+    dump_ends_with_its_view
+    dump_of_one_point
+    dump_waits_on_a_new_head
     front_end_killed_under_load
     front_end_old_frames_late
     front_end_restarted_with_writes_pending

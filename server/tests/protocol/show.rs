@@ -1,7 +1,8 @@
 //! Messages as lines of a trace that people read.
 
 use crate::node::name;
-use kvservice_shared::api::{Outcome, Reply, Response};
+use kvservice_server::gateway::DumpAnswer;
+use kvservice_shared::api::{ListEntry, Outcome, Reply, Response};
 use kvservice_shared::chain::{
     Answer, AnswerBody, Boundaries, ChainOp, ChainRequest, Downstream, FromNode, Refusal,
     SnapshotPart, ToNode, Upstream, View, Write,
@@ -181,6 +182,9 @@ fn request(request: &ChainRequest) -> String {
         ChainOp::Open { uuid, .. } => format!("open {}", session(*uuid)),
         ChainOp::Get { key } => format!("get {key}"),
         ChainOp::List { prefix, .. } => format!("list {prefix:?}"),
+        ChainOp::DumpStart => "dump".to_owned(),
+        ChainOp::DumpNext { dump } => format!("dump {dump} goes on"),
+        ChainOp::DumpEnd { dump } => format!("dump {dump} ends"),
         ChainOp::Write {
             session,
             request,
@@ -236,8 +240,30 @@ fn answer(answer: &Answer) -> String {
         AnswerBody::NoSession => "no session".to_owned(),
         AnswerBody::IdReused => "id reused".to_owned(),
         AnswerBody::TooFewReplicas { members, wanted } => format!("{members} of {wanted} replicas"),
+        AnswerBody::DumpPage {
+            revision,
+            entries,
+            more,
+        } => format!(
+            "{} entries at {revision}{}",
+            entries.len(),
+            if *more { " and more" } else { "" }
+        ),
+        AnswerBody::NoDump { reason } => format!("no dump: {reason}"),
     };
     format!("{} {body}", answer.ticket)
+}
+
+/// A page of a dump, as its reader sees it.
+pub fn dump(answer: &DumpAnswer) -> String {
+    match answer {
+        Ok(page) => {
+            let entry = |entry: &ListEntry| format!("{} of {}", entry.key, entry.revision);
+            let more = if page.more { " and more" } else { ", the end" };
+            format!("at {}: {}{more}", page.revision, list(&page.entries, entry))
+        }
+        Err(reason) => format!("none: {reason}"),
+    }
 }
 
 /// A response, as a client sees it.

@@ -20,8 +20,8 @@ mod write;
 
 pub use requests::{Decoded, decode_requests};
 pub use responses::{NotAResponse, decode_responses};
-pub(crate) use write::write_request;
 pub use write::{requests_to_json, responses_to_json};
+pub(crate) use write::{write_entry, write_request};
 
 use super::Value;
 use base64::Engine;

@@ -4,11 +4,13 @@
 //! [`json`] turns them into frames and back. A request that the server does not know is refused by
 //! name; a client ignores what it does not know in a response: that is how version 1 grows.
 
+mod dump;
 pub mod json;
 #[cfg(feature = "schema")]
 pub mod schema;
 mod status;
 
+pub use dump::{DumpEnd, DumpLine, DumpLineError};
 pub use status::{
     ChainEvent, EventKind, FrontEndStatus, LearnerPhase, LearnerStatus, MemberStatus, Mode, Role,
     Status, StorageKind,
@@ -24,6 +26,8 @@ use std::fmt;
 pub const SUBPROTOCOL: &str = "kvservice.v1.json";
 /// The path of the WebSocket end point.
 pub const WS_PATH: &str = "/v1/ws";
+/// The path of the dump: all keys, as JSON lines.
+pub const DUMP_PATH: &str = "/v1/dump";
 /// The protocol version that `hello` answers with.
 pub const PROTOCOL_VERSION: u32 = 1;
 /// Close code for a connection whose session another connection took over.

@@ -48,6 +48,19 @@ pub enum ChainOp {
         /// Entries at most.
         limit: u32,
     },
+    /// Start a dump of all keys as they are now. This request's ticket is its name; the answer is its first
+    /// page. A new view, or another connection of the front-end, ends it.
+    DumpStart,
+    /// Read the next page of a dump.
+    DumpNext {
+        /// Its name.
+        dump: Ticket,
+    },
+    /// Nobody reads a dump any more. Is not answered.
+    DumpEnd {
+        /// Its name.
+        dump: Ticket,
+    },
 }
 
 /// A front-end's own name for one `hello`: its boot and the ticket.
@@ -117,7 +130,7 @@ impl AnswerBody {
                 | AnswerBody::NotSwapped {
                     found: Some(value), ..
                 } => value.0.len(),
-                AnswerBody::List { entries, .. } => entries
+                AnswerBody::List { entries, .. } | AnswerBody::DumpPage { entries, .. } => entries
                     .iter()
                     .map(|e| e.key.len() + e.value.0.len() + OVERHEAD)
                     .sum(),
@@ -184,5 +197,19 @@ pub enum AnswerBody {
         members: u32,
         /// Members wanted.
         wanted: u32,
+    },
+    /// A page of a dump.
+    DumpPage {
+        /// The point that the whole dump shows.
+        revision: Seq,
+        /// In key order; may be none although there are more.
+        entries: Vec<ListEntry>,
+        /// Whether there are more pages. After the last the head forgets the dump.
+        more: bool,
+    },
+    /// There is no such dump, or no more of it.
+    NoDump {
+        /// Why, for people.
+        reason: String,
     },
 }

@@ -1,5 +1,5 @@
 //! The examples in `docs/client-protocol.md`: the lines of its fenced blocks that are marked
-//! `json request` or `json response OP`.
+//! `json request`, `json response OP` or `json dump`.
 
 /// One example: a whole frame.
 pub enum Example {
@@ -16,6 +16,12 @@ pub enum Example {
         /// The frame.
         frame: &'static str,
     },
+    /// A line of a dump.
+    Dump {
+        /// The line.
+        #[allow(dead_code, reason = "each test binary reads what it needs")]
+        line: &'static str,
+    },
 }
 
 /// Every example of the reference.
@@ -30,6 +36,7 @@ pub fn examples() -> Vec<Example> {
             (Some(marks), None) => match *marks.split_whitespace().collect::<Vec<_>>() {
                 ["json", "request"] => examples.push(Example::Request { frame: line }),
                 ["json", "response", to] => examples.push(Example::Response { to, frame: line }),
+                ["json", "dump"] => examples.push(Example::Dump { line }),
                 _ => {}
             },
             (None, None) => {}

@@ -110,6 +110,7 @@ fn a_damaged_disk_is_refused_and_a_wiped_one_joins() {
     rounds(async |round| {
         let mut chain = Chain::start(round, on_disk()).await;
         fill(chain.clients(), 500, 64).await;
+        fill(chain.clients(), 500, 64).await;
         chain.settle(3).await;
         chain.kill(&[1]);
         chain.until_members(2).await;

@@ -4,6 +4,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use kvservice_client::{AddressError, ServerAddress};
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Where `--help` lists the options of every command.
@@ -17,7 +18,8 @@ const GLOBAL: &str = "Options of every command";
     long_about = "The terminal client of kvservice, a replicated key-value store.\n\n\
         Without a command it opens a prompt; from a pipe it reads the prompt's\n\
         commands, a line each.",
-    after_help = "Exit status: 0 success; 1 the key is not there, or the test failed; 2 an error."
+    after_help = "Exit status: 0 success; 1 the key is not there, the test failed, or a dump\n\
+        is incomplete; 2 an error."
 )]
 pub struct Cli {
     /// Where the server is: ws://HOST:PORT[/PATH], or HOST:PORT
@@ -100,6 +102,26 @@ pub enum Command {
     },
     /// Print the chain, head to tail
     Status,
+    /// Write all keys, with their revisions, as JSON lines
+    ///
+    /// They are consistent: the dump shows everything that was written up to one revision, and nothing
+    /// after, while the server goes on serving. A line for each key, in order, and one at the end:
+    ///
+    ///   {"key":"color","value":"red","revision":7}
+    ///   {"end":true,"revision":9,"keys":1}
+    ///
+    /// Without its last line a dump is incomplete, and the exit status is 1.
+    #[command(verbatim_doc_comment)]
+    Dump {
+        /// The file; it gets its name once the dump in it is whole. Left out, or `-`: standard output
+        file: Option<PathBuf>,
+    },
+    /// Write the keys of a dump, under new revisions
+    ///
+    /// A cluster that holds any data is left alone, unless told otherwise. A dump in a file is checked before
+    /// anything is written; of standard input, whether it was whole shows at its end, and the exit status is 1
+    /// where it was not.
+    Restore(Restore),
     /// Measure the server
     Bench(Bench),
     /// Print the completion script of a shell
@@ -123,6 +145,15 @@ pub struct TestSet {
     /// Its new value; `-` takes standard input, byte for byte
     #[arg(value_name = "VALUE", allow_hyphen_values = true)]
     pub second: Option<OsString>,
+}
+
+#[derive(Args, Debug)]
+pub struct Restore {
+    /// The file; left out, or `-`: standard input
+    pub file: Option<PathBuf>,
+    /// Write although the cluster holds data: over the keys that the dump has too; others stay
+    #[arg(long)]
+    pub force: bool,
 }
 
 #[derive(Args, Debug)]

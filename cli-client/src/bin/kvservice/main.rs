@@ -1,14 +1,16 @@
-//! `kvservice`: the prompt, the same commands from a pipe and from a shell, and the benchmark.
+//! `kvservice`: the prompt, the same commands from a pipe and from a shell, dumps, and the benchmark.
 //!
 //! This crate holds what a terminal needs; connections, sessions and retries are the library's,
 //! and the prompt's grammar is `kvservice_shared::command`.
 
 mod args;
 mod bench;
+mod dump;
 mod oneshot;
 mod output;
 mod pipe;
 mod prompt;
+mod restore;
 
 use args::{Cli, Command, Output};
 use clap::{CommandFactory, Parser};
@@ -43,9 +45,10 @@ fn main() -> ExitCode {
 
 async fn run(cli: Cli) -> Result<Exit, Failure> {
     let timeout = cli.timeout;
+    let connect_timeout = timeout.min(Config::CONNECT_TIMEOUT);
     let config = Config::new(cli.server.clone())
         .request_timeout(timeout)
-        .connect_timeout(timeout.min(Config::CONNECT_TIMEOUT));
+        .connect_timeout(connect_timeout);
     match cli.command {
         None if std::io::stdin().is_terminal() && std::io::stdout().is_terminal() => {
             prompt::run(&cli.server, config).await
@@ -55,6 +58,10 @@ async fn run(cli: Cli) -> Result<Exit, Failure> {
             bench.json |= cli.output == Output::Json;
             bench::run(&cli.server, timeout, &bench).await
         }
+        Some(Command::Dump { file }) => {
+            dump::run(&cli.server, connect_timeout, file.as_deref()).await
+        }
+        Some(Command::Restore(args)) => restore::run(config, &args).await,
         Some(Command::Completions { shell }) => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "kvservice", &mut script);
@@ -76,6 +83,10 @@ fn report(failure: &Failure, server: &ServerAddress) -> Exit {
         Failure::Usage(message) => {
             complain(message);
             Exit::Error
+        }
+        Failure::Incomplete(message) => {
+            complain(message);
+            Exit::No
         }
         Failure::Request(Error::Connect(reason)) => {
             complain(&output::unreachable(server, reason));

@@ -77,7 +77,10 @@ pub async fn run(config: Config, command: Command, output: Output) -> Result<Exi
                 Ok(Exit::Success)
             })
         }
-        Command::Bench(_) | Command::Completions { .. } => {
+        Command::Bench(_)
+        | Command::Dump { .. }
+        | Command::Restore(_)
+        | Command::Completions { .. } => {
             Err(Failure::Usage("this command has its own way".to_owned()))
         }
     }

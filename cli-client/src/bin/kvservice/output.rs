@@ -3,13 +3,14 @@
 use kvservice_client::{Error, ServerAddress};
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 /// The exit statuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
     /// 0
     Success,
-    /// 1: the key is not there, or the test failed.
+    /// 1: the key is not there, the test failed, or a dump is incomplete.
     No,
     /// 2
     Error,
@@ -32,6 +33,8 @@ pub enum Failure {
     Output(io::Error),
     /// What was given to the command makes no sense; nothing was sent.
     Usage(String),
+    /// A dump is not whole.
+    Incomplete(String),
     /// The request failed.
     Request(Error),
 }
@@ -101,6 +104,44 @@ fn colors_wanted() -> bool {
 /// A line for standard error. Where even that cannot be written, there is nobody to tell.
 pub fn to_stderr(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
+/// A line on standard error that says how far it is: on a terminal, and not too often. Gone when this is.
+#[derive(Debug)]
+pub struct Progress {
+    /// When it is written next; `None` where nobody looks.
+    due: Option<Instant>,
+    shown: bool,
+}
+
+impl Progress {
+    const INTERVAL: Duration = Duration::from_millis(250);
+
+    /// For a command that prints to standard output all the while, it is for a terminal that shows nothing else.
+    pub fn new(prints: bool) -> Progress {
+        let watched = io::stderr().is_terminal() && !(prints && io::stdout().is_terminal());
+        Progress {
+            due: watched.then(|| Instant::now() + Progress::INTERVAL),
+            shown: false,
+        }
+    }
+
+    pub fn show(&mut self, line: impl FnOnce() -> String) {
+        let now = Instant::now();
+        if self.due.is_some_and(|due| due <= now) {
+            self.due = Some(now + Progress::INTERVAL);
+            self.shown = true;
+            let _ = write!(io::stderr().lock(), "\r{}\x1b[K", line());
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if self.shown {
+            let _ = write!(io::stderr().lock(), "\r\x1b[K");
+        }
+    }
 }
 
 /// What to say, and what to do, when there is no connection.

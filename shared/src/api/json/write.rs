@@ -1,6 +1,6 @@
 //! Making frames: straight into a `String`, without a tree between.
 
-use crate::api::{ApiError, Op, Reply, Request, Response, Value};
+use crate::api::{ApiError, ListEntry, Op, Reply, Request, Response, Value};
 use crate::ids::RequestId;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -150,12 +150,10 @@ fn write_reply(reply: &Reply, out: &mut String) {
         Reply::List { entries, more } => {
             out.push_str(",\"entries\":[");
             for (index, entry) in entries.iter().enumerate() {
-                out.push_str(if index > 0 { ",{\"key\":" } else { "{\"key\":" });
-                push_str(out, &entry.key);
-                out.push_str(",\"value\":");
-                push_value(out, &entry.value);
-                push_revision(out, entry.revision.0);
-                out.push('}');
+                if index > 0 {
+                    out.push(',');
+                }
+                write_entry(entry, out);
             }
             out.push_str("],\"more\":");
             push_bool(out, *more);
@@ -183,6 +181,16 @@ fn write_reply(reply: &Reply, out: &mut String) {
             out.push('}');
         }
     }
+}
+
+/// Appends a key with its value and revision as a JSON object.
+pub(crate) fn write_entry(entry: &ListEntry, out: &mut String) {
+    out.push_str("{\"key\":");
+    push_str(out, &entry.key);
+    out.push_str(",\"value\":");
+    push_value(out, &entry.value);
+    push_revision(out, entry.revision.0);
+    out.push('}');
 }
 
 fn write_error(error: &ApiError, out: &mut String) {

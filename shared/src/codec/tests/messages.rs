@@ -129,6 +129,9 @@ fn request() -> impl Strategy<Value = ChainRequest> {
             after,
             limit,
         }),
+        Just(ChainOp::DumpStart),
+        any::<u64>().prop_map(|dump| ChainOp::DumpNext { dump: Ticket(dump) }),
+        any::<u64>().prop_map(|dump| ChainOp::DumpEnd { dump: Ticket(dump) }),
     ];
     (any::<u64>(), any::<u64>(), op).prop_map(|(ticket, conn, op)| ChainRequest {
         ticket: Ticket(ticket),
@@ -138,11 +141,14 @@ fn request() -> impl Strategy<Value = ChainRequest> {
 }
 
 fn answer() -> impl Strategy<Value = Answer> {
-    let entry = (key(), value(), seq()).prop_map(|(key, value, revision)| ListEntry {
-        key,
-        value,
-        revision,
-    });
+    let entries = || {
+        let entry = (key(), value(), seq()).prop_map(|(key, value, revision)| ListEntry {
+            key,
+            value,
+            revision,
+        });
+        vec(entry, 0..4)
+    };
     let body = prop_oneof![
         (session(), any::<bool>())
             .prop_map(|(session, resumed)| AnswerBody::Opened { session, resumed }),
@@ -153,13 +159,20 @@ fn answer() -> impl Strategy<Value = Answer> {
         option::of(seq()).prop_map(|revision| AnswerBody::Deleted { revision }),
         (option::of(value()), seq())
             .prop_map(|(value, revision)| AnswerBody::Value { value, revision }),
-        (vec(entry, 0..4), any::<bool>())
-            .prop_map(|(entries, more)| AnswerBody::List { entries, more }),
+        (entries(), any::<bool>()).prop_map(|(entries, more)| AnswerBody::List { entries, more }),
         Just(AnswerBody::Forgotten),
         Just(AnswerBody::NoSession),
         Just(AnswerBody::IdReused),
         (any::<u32>(), any::<u32>())
             .prop_map(|(members, wanted)| AnswerBody::TooFewReplicas { members, wanted }),
+        (seq(), entries(), any::<bool>()).prop_map(|(revision, entries, more)| {
+            AnswerBody::DumpPage {
+                revision,
+                entries,
+                more,
+            }
+        }),
+        text().prop_map(|reason| AnswerBody::NoDump { reason }),
     ];
     (any::<u64>(), body).prop_map(|(ticket, body)| Answer {
         ticket: Ticket(ticket),
