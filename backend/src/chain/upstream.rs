@@ -165,6 +165,15 @@ impl<S: State> Replica<S> {
         let tail = view.tail().map(|member| member.id);
         let member = view.position(self.config.id).is_some();
         let now = self.clock_ms;
+        // What was said on an older link can come after what is said on a newer one, which is the one that lives.
+        let newest = match &self.role {
+            Role::Member(membership) => membership.upline.link,
+            Role::Learner(learning) => Some(learning.link),
+            Role::Idle => None,
+        };
+        if newest.is_some_and(|newest| link < newest) {
+            return;
+        }
         match &mut self.role {
             Role::Member(membership) if !learner && predecessor == Some(from) => {
                 membership.upline.link = Some(link);
