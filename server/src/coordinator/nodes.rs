@@ -47,6 +47,7 @@ impl Coordinator {
             self.store();
         }
         let was_head = self.members().first().is_some_and(|head| head.id == id);
+        let was_tail = self.members().last().is_some_and(|tail| tail.id == id);
         let member = self.members().iter().any(|member| member.id == id);
         if !known && !member {
             self.news(format!("{name} at {} wants to join", register.address));
@@ -86,6 +87,10 @@ impl Coordinator {
         if was_head {
             // A new connection to the same head: what was sent on the old one may be lost.
             self.route = None;
+        }
+        if was_tail {
+            // Nor may the tail have heard whom to teach.
+            self.joining = None;
         }
         if member && let Some(nonce) = self.round_nonce() {
             self.send(link, ToNode::Probe { nonce });

@@ -621,6 +621,7 @@ scripts! {
     join_by_snapshot
     join_during_failure
     join_learner_lost_after_its_view
+    join_order_lost
     join_learner_lost_after_ready
     join_node_killed
     join_snapshot_teacher_lost
