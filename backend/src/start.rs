@@ -17,6 +17,9 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use uuid::Uuid;
 
+/// How often, and how far apart, to try to listen again.
+const BIND_TRIES: u32 = 100;
+const BIND_WAIT: Duration = Duration::from_millis(50);
 /// How often the room on a disk is looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -180,8 +183,17 @@ async fn open(
         .map_err(|error| RunError::Fatal(format!("reading the data: {error}")))?
 }
 
+/// The task that had the port was told to end, and may take a moment.
 async fn listen_again(local: SocketAddr) -> Result<TcpListener, RunError> {
-    TcpListener::bind(local).await.map_err(RunError::Listener)
+    let mut tries = 0;
+    loop {
+        match TcpListener::bind(local).await {
+            Ok(listener) => return Ok(listener),
+            Err(error) if tries == BIND_TRIES => return Err(RunError::Listener(error)),
+            Err(_) => tries += 1,
+        }
+        tokio::time::sleep(BIND_WAIT).await;
+    }
 }
 
 /// Bytes that this process may still write where `dir` is.

@@ -213,6 +213,17 @@ impl Chain {
         self.add_node_at("127.0.0.1:0", &[]).await
     }
 
+    /// Starts a node on a free port; where its data are is in the arguments.
+    ///
+    /// # Panics
+    /// Where it does not come up.
+    pub async fn add_back_end(&mut self, more_args: &[&str]) -> NodeIndex {
+        let mut process = self.spawn_back_end("127.0.0.1:0", more_args);
+        let address = process.listens("nodes").await.to_string();
+        self.nodes.push(Node { process, address });
+        self.nodes.len() - 1
+    }
+
     /// Starts a node that listens on `listen`.
     ///
     /// # Panics

@@ -13,6 +13,10 @@ use crate::tools::{Toolbox, WASM};
 use crate::workspace::{Profile, Workspace};
 use crate::{example, page};
 
+/// With `--long`: random walks of the protocol, and rounds of each test on real processes.
+const LONG_SEEDS: u64 = 20_000;
+const LONG_REPEAT: u32 = 20;
+
 /// Which steps to run, and how often.
 #[derive(clap::Args)]
 pub struct Options {
@@ -20,6 +24,10 @@ pub struct Options {
     #[arg(long, value_name = "N", default_value_t = 1)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     repeat: u32,
+    /// The whole of what is shortened otherwise: more random walks and crashes, and real processes twenty times
+    /// in a row
+    #[arg(long, conflicts_with = "fast")]
+    long: bool,
     /// Leave out what needs the page, a browser or real processes
     #[arg(long)]
     fast: bool,
@@ -76,7 +84,15 @@ const STEPS: [Step; 11] = [
     fast(
         "unit",
         "unit, property, golden and documentation tests",
-        |run| run.cargo("test --workspace --exclude kvservice-tests"),
+        |run| {
+            let line = Line::new("cargo").words("test --workspace --exclude kvservice-tests");
+            run.line(match run.long {
+                true => line
+                    .env("KVSERVICE_LONG", "1")
+                    .env("KVSERVICE_SEEDS", LONG_SEEDS.to_string()),
+                false => line,
+            })
+        },
     ),
     fast(
         "schema",
@@ -129,6 +145,7 @@ struct Run<'a> {
     workspace: &'a Workspace,
     runner: Runner,
     repeat: u32,
+    long: bool,
     passed: u64,
     failed: u64,
 }
@@ -142,7 +159,11 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let mut run = Run {
         workspace,
         runner: Runner::Foreground,
-        repeat: options.repeat,
+        repeat: match options.long {
+            true => options.repeat.max(LONG_REPEAT),
+            false => options.repeat,
+        },
+        long: options.long,
         passed: 0,
         failed: 0,
     };

@@ -50,7 +50,9 @@ impl Coordinator {
         let was_tail = self.members().last().is_some_and(|tail| tail.id == id);
         let member = self.members().iter().any(|member| member.id == id);
         if !known && !member {
-            self.news(format!("{name} at {} wants to join", register.address));
+            let back = self.members().iter().any(|m| m.id.node == id.node);
+            let what = if back { "is back" } else { "wants to join" };
+            self.news(format!("{name} at {} {what}", register.address));
             self.events.add(
                 self.now_ms,
                 self.epoch(),

@@ -7,6 +7,7 @@ use kvservice_tests::rounds::rounds;
 use kvservice_tests::single::Single;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 const CLIENTS: usize = 6;
 const WRITES: u64 = 300;
@@ -27,7 +28,7 @@ fn everything_killed_at_once_under_load() {
         fill(chain.clients(), 500, 64).await;
         let before = chain.settle(3).await;
         let load = Load::start(chain.clients(), CLIENTS, Allow::Nothing);
-        for order in [[2, 0, 1], [1, 2, 0]] {
+        for order in [[2, 0, 1], [1, 2, 0], [0, 1, 2]] {
             load.progress(WRITES).await;
             chain.front_end().pause();
             chain.kill(&[0, 1, 2]);
@@ -151,6 +152,66 @@ fn two_nodes_on_one_directory() {
         let words = second.last_words();
         assert!(words.contains("in use"), "{words}");
         chain.settle(3).await;
+    });
+}
+
+/// A file system of 64 MiB, where this process may mount one.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(at: PathBuf) -> Option<SmallDisk> {
+        fs::create_dir(&at).expect("the round's directory can be written");
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=64m", "kvservice-test"])
+            .arg(&at)
+            .stderr(Stdio::null())
+            .status();
+        mounted
+            .is_ok_and(|status| status.success())
+            .then_some(SmallDisk(at))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}
+
+/// One node's disk fills up: it leaves before that, the chain goes on; with room again it is back by itself.
+#[test]
+fn a_disk_that_fills_up() {
+    rounds(async |round| {
+        let Some(small) = SmallDisk::mount(round.dir().join("small")) else {
+            round.say("skipped: mounting a small disk is not allowed here");
+            return;
+        };
+        let ballast = small.0.join("ballast");
+        fs::write(&ballast, vec![0x55; 30 * 1024 * 1024]).expect("it fits");
+        let setup = Setup {
+            nodes: 2,
+            ..on_disk()
+        };
+        let mut chain = Chain::start(round, setup).await;
+        let dir = format!("--data-dir={}", small.0.join("data").display());
+        chain
+            .add_back_end(&[&dir, "--disk-reserve=16777216", "--log-retention=1048576"])
+            .await;
+        chain.until_members(3).await;
+        let mut written = 0;
+        while chain.status().await.is_ok_and(|s| s.members.len() == 3) {
+            assert!(
+                written < 60,
+                "{written} MiB are on a disk that had room for 18"
+            );
+            fill(chain.clients(), 64, 16 * 1024).await;
+            written += 1;
+        }
+        chain.until_members(2).await;
+        fill(chain.clients(), 500, 64).await;
+        fs::remove_file(&ballast).expect("it is there");
+        chain.settle(3).await;
+        assert_filled(chain.clients(), 500, 64).await;
     });
 }
 
