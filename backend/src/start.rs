@@ -157,6 +157,7 @@ async fn open(
             meta,
             checkpoint,
             log_base,
+            committed,
             log,
             journal,
             notes,
@@ -168,6 +169,7 @@ async fn open(
             meta,
             checkpoint,
             log_base,
+            committed,
             log,
         };
         let replica = Replica::restore(start.config(node), loading, restored)

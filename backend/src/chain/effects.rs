@@ -95,6 +95,11 @@ pub enum JournalOp {
         /// Where all parts were read at the latest.
         whole_at: Seq,
     },
+    /// All entries up to here are committed. Worth remembering with what is written next, not worth a write.
+    Committed {
+        /// The last of them.
+        seq: Seq,
+    },
     /// The replica keeps the log only after this entry. What the last durable checkpoint needs stays all the
     /// same.
     Trim {

@@ -224,6 +224,7 @@ impl<S: State> Replica<S> {
     }
 
     pub(super) fn halt(&mut self, halt: Halt) {
+        self.note_committed();
         self.out.halt.get_or_insert(halt);
     }
 
@@ -574,6 +575,7 @@ impl<S: State> Replica<S> {
 
     /// Adds batches to the log and hands them to the journal.
     pub(super) fn append(&mut self, batch: Batch) {
+        self.note_committed();
         self.saving.count_append(batch.bytes().len());
         self.log.append(batch.clone());
         self.out.journal.push(JournalOp::Append(batch));

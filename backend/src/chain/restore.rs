@@ -19,6 +19,8 @@ pub struct Restored {
     pub checkpoint: Option<(Run, Seq)>,
     /// The entry that the log follows.
     pub log_base: Run,
+    /// An entry that is known to be committed, and so are all before it.
+    pub committed: Seq,
     /// The log: at least from the checkpoint's base to where it is whole.
     pub log: Vec<Batch>,
 }
@@ -72,8 +74,8 @@ impl<S: State> Replica<S> {
     /// A node that starts again with what its disk held. It is no member of any view before it is told so: its
     /// boot is new.
     ///
-    /// Of the log only what the checkpoint needs is applied: it was committed before. The rest may have been
-    /// decided otherwise meanwhile.
+    /// Of the log only what the checkpoint needs is applied, and what is known to be committed. The rest may have
+    /// been decided otherwise meanwhile.
     ///
     /// # Errors
     /// Where the log does not reach from the checkpoint's base to where it is whole.
@@ -86,6 +88,7 @@ impl<S: State> Replica<S> {
             meta,
             checkpoint,
             log_base,
+            committed,
             log,
         } = restored;
         let (base, whole_at) = checkpoint.unwrap_or_default();
@@ -103,11 +106,12 @@ impl<S: State> Replica<S> {
         {
             return Err(error);
         }
+        let known = whole_at.max(committed.min(kept.last()));
         let mut data = loading.data;
         data.resume_at(base.last);
         for batch in kept.after_seq(base.last) {
             for entry in batch.entries() {
-                if entry.seq > base.last && entry.seq <= whole_at {
+                if entry.seq > base.last && entry.seq <= known {
                     data.apply(&entry);
                 }
             }

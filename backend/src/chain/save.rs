@@ -32,6 +32,8 @@ pub(super) struct Saving {
     /// Bytes appended to the log, ever; and when the last checkpoint began.
     appended_bytes: u64,
     appended_at_begin: u64,
+    /// The committed point that the journal knows.
+    noted: Seq,
     trimmed: Seq,
     trimmed_bytes: u64,
 }
@@ -169,6 +171,15 @@ impl<S: State> Replica<S> {
                 *handed_bytes += part_bytes(&part);
                 self.out.journal.push(JournalOp::Part(part));
             }
+        }
+    }
+
+    /// Entries go to the journal: the committed point goes along.
+    pub(super) fn note_committed(&mut self) {
+        let seq = self.data.applied();
+        if self.is_durable() && self.is_whole() && seq > self.saving.noted {
+            self.saving.noted = seq;
+            self.out.journal.push(JournalOp::Committed { seq });
         }
     }
 

@@ -198,6 +198,7 @@ impl Journal for MemoryJournal {
                 JournalOp::Begin { .. }
                 | JournalOp::Part(_)
                 | JournalOp::End { .. }
+                | JournalOp::Committed { .. }
                 | JournalOp::Trim { .. } => {}
             }
         }

@@ -15,6 +15,7 @@ struct Files {
     log: VecDeque<Batch>,
     checkpoint: Option<Checkpoint>,
     part: Option<Checkpoint>,
+    committed: Seq,
     /// The log follows a snapshot: it is worth nothing without a checkpoint.
     learning: bool,
 }
@@ -65,6 +66,10 @@ impl Files {
                 let mut whole = self.part.take().expect("an end follows a beginning");
                 whole.whole_at = Some(whole_at);
                 self.checkpoint = Some(whole);
+            }
+            JournalOp::Committed { seq } => {
+                assert!(seq <= self.last(), "{seq} is committed, and not there");
+                self.committed = self.committed.max(seq);
             }
             JournalOp::Trim { up_to } => {
                 let needed = self
@@ -171,6 +176,7 @@ impl Disk {
             meta: self.meta.clone(),
             checkpoint: checkpoint.and_then(|c| Some((c.base, c.whole_at?))),
             log_base: self.files.base,
+            committed: self.files.committed,
             log: self.files.log.iter().cloned().collect(),
         }
     }

@@ -311,7 +311,7 @@ impl State {
                 self.save += 1;
                 self.progress.written = 0;
             }
-            JournalOp::End { .. } | JournalOp::Trim { .. } => {}
+            JournalOp::Committed { .. } | JournalOp::End { .. } | JournalOp::Trim { .. } => {}
         }
         0
     }
@@ -521,6 +521,7 @@ impl LogThread {
                 self.shared.give_task(Task::End { whole_at, reset }, cost);
                 return Ok(0);
             }
+            JournalOp::Committed { seq } => self.writer.note_committed(seq),
             JournalOp::Trim { up_to } => {
                 self.trim = self.trim.max(up_to);
                 self.remove_segments();

@@ -37,6 +37,7 @@ pub(super) struct Resume {
     pub body: MetaBody,
     pub runs: Runs,
     pub closed: VecDeque<Closed>,
+    pub committed: Seq,
 }
 
 /// Writes the log and the meta data. Its calls are in the order of the operations.
@@ -51,6 +52,7 @@ pub(super) struct LogWriter {
     /// Groups that are not written yet; their headers are filled in when their place is known.
     waiting: Vec<u8>,
     groups: Vec<Waiting>,
+    committed: Seq,
 }
 
 struct Current {
@@ -92,6 +94,7 @@ impl LogWriter {
             body,
             runs,
             closed,
+            committed,
         } = resume;
         let current = Current::create(&disk, node, body.generation, body.ordinal, runs.end())?;
         write_meta(&disk, &body)?;
@@ -105,6 +108,7 @@ impl LogWriter {
             current,
             waiting: Vec::new(),
             groups: Vec::new(),
+            committed,
         })
     }
 
@@ -137,6 +141,11 @@ impl LogWriter {
             _ => self.begin_group(Kind::Append, end, end.last),
         }
         self.waiting.extend_from_slice(batch.bytes());
+    }
+
+    /// What is known to be committed: said with the next group.
+    pub(super) fn note_committed(&mut self, seq: Seq) {
+        self.committed = self.committed.max(seq);
     }
 
     /// Makes everything after `keep` void.
@@ -176,6 +185,7 @@ impl LogWriter {
                 length: u32::try_from(length).expect("a group is at most a few batches too long"),
                 end: group.end,
                 synced: current.synced,
+                committed: self.committed.min(group.end.last),
             };
             let place = current.offset + group.at as u64;
             self.waiting[group.at..group.at + GROUP_BYTES]
@@ -213,7 +223,14 @@ impl LogWriter {
     pub(super) fn seal(&mut self) -> Result<(), StorageError> {
         self.sync()?;
         let current = &mut self.current;
-        seal(&mut current.file, current.salt, current.offset, current.end)
+        let committed = self.committed.min(current.end.last);
+        seal(
+            &mut current.file,
+            current.salt,
+            current.offset,
+            current.end,
+            committed,
+        )
     }
 
     fn roll(&mut self) -> Result<(), StorageError> {
@@ -275,6 +292,7 @@ impl LogWriter {
         self.body.learning = base.last > Seq::ZERO;
         write_meta(&self.disk, &self.body)?;
         self.runs = Runs::after(base);
+        self.committed = Seq::ZERO;
         let old = std::mem::replace(&mut self.current, next);
         let mut names: Vec<String> = self.closed.drain(..).map(|segment| segment.name).collect();
         names.push(old.name);
@@ -322,12 +340,14 @@ pub(super) fn seal(
     salt: u64,
     offset: u64,
     end: Run,
+    committed: Seq,
 ) -> Result<(), StorageError> {
     let group = Group {
         kind: Kind::Seal,
         length: 0,
         end,
         synced: offset,
+        committed,
     };
     file.write_at(&group.encode(salt, offset), offset)?;
     file.set_len(offset + GROUP_BYTES as u64)?;

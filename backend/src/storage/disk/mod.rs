@@ -89,6 +89,8 @@ pub struct Opened {
     pub checkpoint: Option<(Run, Seq)>,
     /// The entry before the log's first.
     pub log_base: Run,
+    /// An entry of the log that is known to be committed, and so are all before it.
+    pub committed: Seq,
     /// The log, all of it durable.
     pub log: Vec<Batch>,
     /// Takes what comes next.

@@ -13,7 +13,7 @@ use crate::chain::Meta;
 use crate::storage::StorageError;
 use bytes::Bytes;
 use kvservice_shared::chain::Run;
-use kvservice_shared::ids::NodeId;
+use kvservice_shared::ids::{NodeId, Seq};
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
@@ -86,6 +86,7 @@ pub fn open(
         body,
         runs: Runs::of(&log.recovered),
         closed: log.closed,
+        committed: log.recovered.committed,
     };
     let mut writer = LogWriter::new(disk.clone(), options.segment_bytes, resume)?;
     if void {
@@ -107,6 +108,7 @@ pub fn open(
         meta,
         checkpoint: point,
         log_base: log.recovered.base,
+        committed: log.recovered.committed,
         log: log.recovered.batches,
         journal: DiskJournal::start(&disk, options, writer, start)?,
         notes,
@@ -240,6 +242,7 @@ impl Found {
             body: body.clone(),
             runs: Runs::after(body.base),
             closed: VecDeque::new(),
+            committed: Seq::ZERO,
         };
         LogWriter::new(disk.clone(), 0, resume)?;
         Ok((node, body))
@@ -398,7 +401,7 @@ impl LogFiles {
         file.sync()?;
         if !end.sealed {
             let run = self.recovered.end();
-            seal(&mut file, end.salt, offset, run)?;
+            seal(&mut file, end.salt, offset, run, self.recovered.committed)?;
         }
         Ok(())
     }

@@ -1,12 +1,13 @@
 //! A segment of the log: a head, then groups, then zeros.
 //!
 //! ```text
-//! group   0      4     8       12    16     24    32      40     44
-//!         magic  kind  length  term  epoch  last  synced  crc32c batches …
+//! group   0      4     8       12    16     24    32      40         48     52
+//!         magic  kind  length  term  epoch  last  synced  committed  crc32c batches …
 //! ```
 //! `length` counts the batches' bytes. `term`, `epoch` and `last` name the log's last entry after this group.
 //! `synced` is where the file was known to be durable up to when this group was written: what does not
-//! verify before that place was not torn by a crash. The checksum covers the segment's salt, the group's
+//! verify before that place was not torn by a crash. `committed` is an entry that was known to be committed
+//! then: a restarted node applies the log up to there by itself. The checksum covers the segment's salt, the group's
 //! place in the file and all of the header before it; the batches carry their own. The salt is random, so that
 //! no client can store a value that passes for a group.
 
@@ -20,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 pub(super) const SEGMENT_MAGIC: Magic = *b"kvs log\n";
-pub(super) const GROUP_BYTES: usize = 44;
+pub(super) const GROUP_BYTES: usize = 52;
 const GROUP_MAGIC: [u8; 4] = *b"\xf5grp";
 const CHECKED: usize = GROUP_BYTES - 4;
 
@@ -54,6 +55,7 @@ pub(super) struct Group {
     pub length: u32,
     pub end: Run,
     pub synced: u64,
+    pub committed: Seq,
 }
 
 impl Group {
@@ -67,6 +69,7 @@ impl Group {
         bytes[16..24].copy_from_slice(&self.end.epoch.number.to_le_bytes());
         bytes[24..32].copy_from_slice(&self.end.last.0.to_le_bytes());
         bytes[32..40].copy_from_slice(&self.synced.to_le_bytes());
+        bytes[40..48].copy_from_slice(&self.committed.0.to_le_bytes());
         let checksum = placed_checksum(salt, offset, &bytes[..CHECKED]);
         bytes[CHECKED..].copy_from_slice(&checksum.to_le_bytes());
         bytes
@@ -96,6 +99,7 @@ impl Group {
                 last: Seq(read_u64(&bytes[24..])),
             },
             synced: read_u64(&bytes[32..]),
+            committed: Seq(read_u64(&bytes[40..])),
         })
     }
 }
@@ -106,6 +110,8 @@ pub(super) struct Recovered {
     /// The entry before the first batch.
     pub base: Run,
     pub batches: Vec<Batch>,
+    /// The last entry that any group knew to be committed.
+    pub committed: Seq,
 }
 
 impl Recovered {
@@ -215,6 +221,10 @@ pub(super) fn replay(
         if log.end() != group.end {
             return Err(corrupt(end.offset, "a group does not end where it says"));
         }
+        if group.committed > group.end.last {
+            return Err(corrupt(end.offset, "more is committed than there is"));
+        }
+        log.committed = log.committed.max(group.committed);
         if group.kind == Kind::Append {
             end.last = end.last.max(group.end.last);
         }
