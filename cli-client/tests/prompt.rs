@@ -14,7 +14,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 const PROMPT: &str = "kvservice> ";
@@ -92,8 +92,20 @@ impl Terminal {
         }
     }
 
+    #[track_caller]
     fn exit_status(mut self) -> Option<i32> {
-        self.child.wait().unwrap().code()
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            assert!(
+                Instant::now() < deadline,
+                "it does not end; it shows {:?}",
+                self.shown
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 }
 
@@ -160,6 +172,19 @@ fn what_is_typed_ahead_is_not_lost() {
         terminal.until(answer);
     }
     terminal.press("\x04");
+    assert_eq!(terminal.exit_status(), Some(0));
+}
+
+/// While a command runs the terminal is not the editor's: it takes ctrl-d for the end of a file, and hands on
+/// a NUL once it is the editor's again.
+#[test]
+fn ctrl_d_typed_ahead_ends_the_prompt() {
+    let server = Server::start([]);
+    let (mut terminal, _home) = terminal(&server, &[]);
+    terminal.press("set(a,1)\r");
+    terminal.until("set(a,1) -> 1");
+    terminal.until(PROMPT);
+    terminal.press("\0");
     assert_eq!(terminal.exit_status(), Some(0));
 }
 

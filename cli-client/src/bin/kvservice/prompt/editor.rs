@@ -6,7 +6,7 @@ use crate::output::{Style, to_stderr};
 use rustyline::config::{BellStyle, ColorMode, Config};
 use rustyline::error::ReadlineError;
 use rustyline::history::FileHistory;
-use rustyline::{CompletionType, ExternalPrinter};
+use rustyline::{Cmd, CompletionType, ExternalPrinter, KeyEvent};
 use std::sync::mpsc as std_mpsc;
 use tokio::sync::mpsc;
 
@@ -103,6 +103,8 @@ fn line_editor(style: Style) -> rustyline::Result<LineEditor> {
         .build();
     let mut editor = LineEditor::with_config(config)?;
     editor.set_helper(Some(GrammarHelper::new(style)));
+    // A ctrl-d that is typed while a command runs, and the terminal is not the editor's, arrives as this.
+    editor.bind_sequence(KeyEvent::ctrl('@'), Cmd::EndOfFile);
     Ok(editor)
 }
 
