@@ -31,7 +31,7 @@ pub struct LogFlags {
 /// Where data are kept, and how.
 #[derive(Args, Clone, Debug)]
 pub struct StorageFlags {
-    /// Where data are kept; made if it is not there [default: ./kvservice-data/<role>-<port>]
+    /// Where data are kept; made if it is not there [default: ./kvservice-data/ROLE-PORT]
     #[arg(long, value_name = "DIR", conflicts_with = "memory")]
     pub data_dir: Option<PathBuf>,
     /// Keep data in memory only: they are gone with this process

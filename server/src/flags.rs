@@ -79,7 +79,7 @@ pub struct NodeFlags {
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7401", value_parser = parse_host_port)]
     pub chain_listen: String,
     /// Where the view of the chain is kept; made if it is not there
-    /// [default: ./kvservice-data/front-end-<port of --chain-listen>]
+    /// [default: ./kvservice-data/front-end-PORT, of --chain-listen]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
     /// How long to wait for nodes that hold data before deciding without them
