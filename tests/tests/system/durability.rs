@@ -27,7 +27,8 @@ fn everything_killed_at_once_under_load() {
         let mut chain = Chain::start(round, on_disk()).await;
         fill(chain.clients(), 500, 64).await;
         let before = chain.settle(3).await;
-        let load = Load::start(chain.clients(), CLIENTS, Allow::Nothing);
+        // See below: a client may be left in doubt about its session.
+        let load = Load::start(chain.clients(), CLIENTS, Allow::Unknown);
         for order in [[2, 0, 1], [1, 2, 0], [0, 1, 2]] {
             load.progress(WRITES).await;
             chain.front_end().pause();
@@ -81,7 +82,9 @@ fn a_single_server_is_back_with_its_disk() {
     rounds(async |round| {
         let mut single = Single::on_disk(round).await;
         fill(single.address, 500, 64).await;
-        let load = Load::start(single.address, CLIENTS, Allow::Nothing);
+        // Killed between a hello and its answer, a server leaves the client in doubt whether its session is the old
+        // one, and the client says so: outcomes may be unknown, and then count as maybe applied.
+        let load = Load::start(single.address, CLIENTS, Allow::Unknown);
         for _ in 0..3 {
             load.progress(WRITES).await;
             single.restart(round).await;
