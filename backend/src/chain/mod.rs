@@ -6,7 +6,8 @@
 //!
 //! | file | its purpose |
 //! | --- | --- |
-//! | `replica` | who this node is: views, roles, what is stable and committed |
+//! | `replica` | the events, and what is durable, stable and committed |
+//! | `views` | who this node is: what it tells the front-end, and what a view makes of it |
 //! | `upstream` | the link from the predecessor: handshake, entries, snapshot parts (learning) |
 //! | `downstream` | the link to the successor: handshake, forwarding |
 //! | `teach` | a tail and its learner: snapshot, catching up, joint, ready |
@@ -31,6 +32,7 @@ mod save;
 mod sessions;
 mod teach;
 mod upstream;
+mod views;
 
 pub use effects::{Event, Halt, JournalOp, LinkId, Message, Meta, Output};
 pub use log::{Common, CutError, Log};

@@ -123,7 +123,7 @@ impl<S: State> Replica<S> {
             .map(|b| b.bytes().len() as u64)
             .sum();
         let mut replica = Replica::empty(config, data);
-        replica.saving = Saving::restored(checkpoint.map(|(base, _)| base.last), log_bytes);
+        replica.saving = Saving::restored(log_bytes);
         replica.meta = meta;
         replica.log = kept;
         replica.durable = durable;

@@ -27,8 +27,6 @@ const TRIM_BYTES: u64 = 1024 * 1024;
 #[derive(Debug, Default)]
 pub(super) struct Saving {
     under_way: Option<UnderWay>,
-    /// The base of the last durable checkpoint.
-    durable: Option<Seq>,
     /// Bytes appended to the log, ever; and when the last checkpoint began.
     appended_bytes: u64,
     appended_at_begin: u64,
@@ -56,10 +54,9 @@ enum From {
 }
 
 impl Saving {
-    /// A restarted node's: it has a checkpoint and this much log after it.
-    pub(super) fn restored(durable: Option<Seq>, log_bytes: u64) -> Saving {
+    /// A restarted node's: it has this much log after its checkpoint.
+    pub(super) fn restored(log_bytes: u64) -> Saving {
         Saving {
-            durable,
             appended_bytes: log_bytes,
             ..Saving::default()
         }
@@ -190,7 +187,6 @@ impl<S: State> Replica<S> {
         saving.written_bytes = written;
         // What is said of an older checkpoint, or of one that was given up, is not about this one.
         if saving.ended && durable == Some(saving.base) {
-            self.saving.durable = durable;
             self.saving.under_way = None;
             self.tell_trimmed();
             self.report_soon();

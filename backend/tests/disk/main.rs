@@ -4,6 +4,5 @@
 
 mod crash;
 mod damage;
-mod figures;
 mod random;
 mod rig;

@@ -1,17 +1,23 @@
-//! Figures for people: `cargo test -p kvservice-backend --release --test disk -- --ignored --nocapture figures`.
+//! What the journal does on a real disk, in figures for people: `cargo bench -p kvservice-backend --bench journal`.
 
-use crate::rig::batch;
+#![expect(
+    clippy::unwrap_used,
+    reason = "whoever measures wants to see what went wrong"
+)]
+
 use bytes::Bytes;
 use kvservice_backend::chain::JournalOp;
 use kvservice_backend::storage::Journal;
 use kvservice_backend::storage::disk::{DiskJournal, Opened, Options, Restore, SystemFiles, open};
 use kvservice_shared::api::Value;
-use kvservice_shared::chain::{Run, SessionRecord, SnapshotPart};
-use kvservice_shared::ids::{Epoch, Seq, SessionUuid};
+use kvservice_shared::chain::{OpenToken, Run, SessionRecord, SnapshotPart};
+use kvservice_shared::codec::{Batch, BatchBuilder, Decision, Effect};
+use kvservice_shared::ids::{Epoch, RequestId, Seq, SessionSeq, SessionUuid};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
+use uuid::Uuid;
 
 /// Counts what it is given.
 #[derive(Default)]
@@ -53,9 +59,33 @@ fn wait(runtime: &Runtime, journal: &mut DiskJournal, done: impl Fn(&mut DiskJou
     }
 }
 
-#[test]
-#[ignore = "measures, and tests nothing"]
-fn figures() {
+/// A batch of entries that each set a key to 72 bytes; the very first one opens the session.
+fn batch(first: u64, entries: u64) -> Batch {
+    let mut builder = BatchBuilder::new(Epoch::NONE, Seq(first));
+    for seq in first..first + entries {
+        let value = [u8::try_from(seq % 251).unwrap(); 72];
+        let write = Effect::Write {
+            session: SessionSeq(Seq(1)),
+            request: RequestId::new(seq).unwrap(),
+            hash: seq,
+            decision: Decision::Set {
+                key: "key",
+                value: &value,
+            },
+        };
+        let open = Effect::Open {
+            uuid: SessionUuid(Uuid::nil()),
+            token: OpenToken {
+                front_end: 1,
+                ticket: 1,
+            },
+        };
+        builder.push(&[], if seq == 1 { &open } else { &write });
+    }
+    builder.finish()
+}
+
+fn main() {
     // Beside the build: the system's temporary directory may be in memory.
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     for entries in [1, 16, 256] {
@@ -73,7 +103,7 @@ fn appends(dir: &Path, entries: u64, in_flight: u64) {
     let runtime = runtime();
     let rounds = 2000;
     let batches: Vec<_> = (0..rounds)
-        .map(|i| batch(Epoch::NONE, Seq(1 + i * entries), entries, 64))
+        .map(|i| batch(1 + i * entries, entries))
         .collect();
     let bytes: usize = batches.iter().map(|batch| batch.bytes().len()).sum();
     let started = Instant::now();
