@@ -12,7 +12,7 @@ from websockets.sync.client import connect
 class Client:
     def __init__(self, url):
         self.url, self.session = url, str(uuid.uuid4())
-        self.socket, self.last_id, self.doubt = None, 0, False
+        self.socket, self.last_id, self.opened = None, 0, None
 
     def call(self, op, **fields):
         """Sends one request, until it is answered. It keeps its id, so it is applied once."""
@@ -23,13 +23,11 @@ class Client:
             try:
                 if self.socket is None:
                     self.socket = connect(self.url).__enter__()  # open until it breaks, or the end
-                    # Until hello is answered, it may be what opens the session that is "resumed" next.
-                    doubt, self.doubt = self.doubt, True
                     hello = self.exchange({"id": 2**53 - 1, "op": "hello", "session": self.session})
-                    self.doubt = "error" in hello and (doubt or hello["error"]["outcome"] == "unknown")
                     if "error" in hello:
                         raise OSError(hello["error"]["message"])
-                    if sent and (doubt or not hello["resumed"]):
+                    before, self.opened = self.opened, hello["opened"]
+                    if sent and self.opened != before:  # the server forgot the session it was sent in
                         raise SystemExit(f"outcome unknown: {request}")
                 sent = True
                 answer = self.exchange(request)

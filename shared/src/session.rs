@@ -26,16 +26,18 @@
 //! broke, and the server forgot the session (it was evicted; the cluster was founded anew). The
 //! client says `hello`: that opens the session again, empty; and the connection breaks before the
 //! answer arrives. The next `hello` finds the session and says `"resumed":true`, but the outcome of
-//! the write is not in it, and sending the write again would apply it twice. So once an answer to
-//! `hello` was lost, the next `"resumed":true` counts as `false`.
+//! the write is not in it, and sending the write again would apply it twice. So `"opened"` is
+//! compared, which names the `hello` that opened the session ([`HeldSession`]).
 
 mod backoff;
 mod frame;
+mod held;
 mod requests;
 #[cfg(test)]
 mod tests;
 mod types;
 
+pub use held::HeldSession;
 pub use types::{Action, ConnState, SessionConfig, SubmitError};
 
 use crate::api::json::decode_responses;
@@ -69,8 +71,8 @@ pub struct Session {
     /// How many of `pending` were sent on this connection.
     in_flight: usize,
     hello: Hello,
-    /// Whether an answer to `hello` was lost since the last one that arrived (invariant 4).
-    in_doubt: bool,
+    /// Which session the server holds (invariant 4).
+    held: HeldSession,
     refusal: Option<ApiError>,
     /// Since when something is awaited without a sign of life.
     silent_since_ms: Option<u64>,
@@ -109,7 +111,7 @@ impl Session {
             unsent_from: RequestId(1),
             in_flight: 0,
             hello: Hello::Idle,
-            in_doubt: false,
+            held: HeldSession::default(),
             refusal: None,
             silent_since_ms: None,
         };
@@ -339,14 +341,14 @@ impl Session {
         match result {
             Ok(Reply::Hello {
                 resumed,
+                opened,
                 server,
                 limits,
                 ..
             }) => {
                 self.hello = Hello::Idle;
                 self.refusal = None;
-                let same_session = resumed && !self.in_doubt;
-                self.in_doubt = false;
+                let same_session = self.held.answered(resumed, opened);
                 self.live_since_ms = now_ms;
                 self.set_state(ConnState::Live {
                     resumed,
@@ -363,7 +365,9 @@ impl Session {
             }
             Err(error) => {
                 self.hello = Hello::Idle;
-                self.in_doubt |= error.outcome == Outcome::Unknown;
+                if error.outcome == Outcome::Unknown {
+                    self.held.answer_lost();
+                }
                 match error.code {
                     // Nobody to order it now; the server itself is there.
                     ErrorCode::Unavailable | ErrorCode::Timeout | ErrorCode::Busy => {
@@ -408,7 +412,9 @@ impl Session {
     }
 
     fn forget_connection(&mut self) {
-        self.in_doubt |= matches!(self.hello, Hello::Sent { .. });
+        if matches!(self.hello, Hello::Sent { .. }) {
+            self.held.answer_lost();
+        }
         self.hello = Hello::Idle;
         self.refusal = None;
         self.silent_since_ms = None;

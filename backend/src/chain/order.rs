@@ -143,6 +143,7 @@ fn opened<S: State>(data: &Data<S>, uuid: SessionUuid, token: OpenToken) -> Answ
         Some((session, open)) => AnswerBody::Opened {
             session,
             resumed: open.resumed(token),
+            opened: open.opened(),
         },
         None => AnswerBody::NoSession,
     }

@@ -80,6 +80,12 @@ impl Session {
             .map(|(known, record)| (*known, record_cost(record)))
     }
 
+    /// The `hello` that opened it.
+    #[must_use]
+    pub fn opened(&self) -> OpenToken {
+        self.token
+    }
+
     /// The answer to a `hello` that names this session.
     ///
     /// A repetition of the `hello` that opened it is told what that one was told. A session that was

@@ -338,6 +338,7 @@ impl State {
             let result = Ok(Reply::Hello {
                 session: name,
                 resumed,
+                opened: None,
                 protocol: PROTOCOL_VERSION,
                 server: "kvservice/test".into(),
                 limits: Limits::CURRENT,

@@ -160,7 +160,12 @@ impl Gateway {
         uuid: SessionUuid,
         body: AnswerBody,
     ) {
-        let AnswerBody::Opened { session, resumed } = body else {
+        let AnswerBody::Opened {
+            session,
+            resumed,
+            opened,
+        } = body
+        else {
             let message = match body {
                 AnswerBody::TooFewReplicas { members, wanted } => {
                     super::answers::too_few(members, wanted)
@@ -186,6 +191,7 @@ impl Gateway {
         let reply = Reply::Hello {
             session: uuid,
             resumed,
+            opened: Some(opened.to_string().into()),
             protocol: PROTOCOL_VERSION,
             server: concat!("kvservice/", env!("CARGO_PKG_VERSION")).to_owned(),
             limits: Limits::CURRENT,

@@ -208,7 +208,9 @@ fn request(request: &ChainRequest) -> String {
 
 fn answer(answer: &Answer) -> String {
     let body = match &answer.body {
-        AnswerBody::Opened { session, resumed } => {
+        AnswerBody::Opened {
+            session, resumed, ..
+        } => {
             format!("opened {session}{}", if *resumed { " resumed" } else { "" })
         }
         AnswerBody::Set { revision } => format!("set {revision}"),

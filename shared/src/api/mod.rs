@@ -256,6 +256,9 @@ pub enum Reply {
         session: SessionUuid,
         /// Whether the log held it already: only then may unanswered writes be sent again.
         resumed: bool,
+        /// Names the `hello` that opened the session: as long as it stays the same, so does the
+        /// session. `None` from a server that does not say.
+        opened: Option<Box<str>>,
         /// [`PROTOCOL_VERSION`].
         protocol: u32,
         /// Name and version of the server.

@@ -266,6 +266,7 @@ schema!(Response, "Response", |generator| {
     let hello = [
         ("session", json!(generator.subschema_for::<SessionUuid>())),
         ("resumed", boolean.clone()),
+        ("opened", json!({ "type": "string" })),
         ("protocol", json!({ "type": "integer", "minimum": 1 })),
         ("server", json!({ "type": "string" })),
         ("limits", json!(generator.subschema_for::<Limits>())),

@@ -3,6 +3,7 @@
 use crate::api::{ListEntry, Value};
 use crate::ids::{ConnId, RequestId, Seq, SessionSeq, SessionUuid, Ticket};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// One request to the head.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +71,12 @@ pub struct OpenToken {
     pub front_end: u64,
     /// Its ticket.
     pub ticket: u64,
+}
+
+impl fmt::Display for OpenToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}-{}", self.front_end, self.ticket)
+    }
 }
 
 /// A change to one key.
@@ -148,6 +155,8 @@ pub enum AnswerBody {
         session: SessionSeq,
         /// Whether it was there before, so that unanswered writes may be sent again.
         resumed: bool,
+        /// The `hello` that opened it.
+        opened: OpenToken,
     },
     /// A set was applied. (The front-end knows the value.)
     Set {

@@ -1,12 +1,13 @@
 //! The session machine: one situation a test, and random histories against a model server.
 
 mod histories;
+mod resumption;
 mod situations;
 
 use super::{Action, ConnState, Session, SessionConfig};
 use crate::api::json::decode_requests;
-use crate::api::{ApiError, Limits, Op, Reply, Request, Response};
-use crate::ids::{RequestId, SessionUuid};
+use crate::api::{ApiError, ErrorCode, Limits, Op, Outcome, Reply, Request, Response};
+use crate::ids::{RequestId, Seq, SessionUuid};
 
 /// A driver that does what the session says and remembers it.
 struct Rig {
@@ -105,23 +106,32 @@ impl Rig {
 
     /// Takes the `hello` that was just sent and answers it.
     fn welcome(&mut self, resumed: bool) {
+        self.welcome_to(resumed, None);
+    }
+
+    fn welcome_to(&mut self, resumed: bool, opened: Option<&str>) {
         let hello = self.requests();
         assert!(
             matches!(hello[0].op, Op::Hello { .. }),
             "hello comes first: {hello:?}"
         );
-        self.answer(hello[0].id, Ok(welcome(resumed)));
+        self.answer(hello[0].id, Ok(welcome(resumed, opened)));
     }
 
     /// Connects and is welcomed.
     fn go_live(&mut self, resumed: bool) {
+        self.go_live_to(resumed, None);
+    }
+
+    /// The same, and the answer names the `hello` that opened the session.
+    fn go_live_to(&mut self, resumed: bool, opened: Option<&str>) {
         if let ConnState::Waiting { retry_at_ms, .. } = self.session.state() {
             let wait_ms = retry_at_ms - self.now_ms;
             self.pass(wait_ms);
         }
         self.sent.clear();
         self.with(Session::connected);
-        self.welcome(resumed);
+        self.welcome_to(resumed, opened);
         assert!(matches!(self.session.state(), ConnState::Live { .. }));
     }
 
@@ -137,6 +147,15 @@ impl Rig {
             .map(|(id, result)| (id.0, result))
             .collect()
     }
+
+    /// The same, all of them failures.
+    fn failures(&mut self) -> Vec<(u64, ErrorCode, Outcome)> {
+        let error = |(id, result): (u64, Result<Reply, ApiError>)| {
+            let error = result.expect_err("a failure");
+            (id, error.code, error.outcome)
+        };
+        self.results().into_iter().map(error).collect()
+    }
 }
 
 fn config() -> SessionConfig {
@@ -148,12 +167,20 @@ fn config() -> SessionConfig {
     }
 }
 
-fn welcome(resumed: bool) -> Reply {
+fn welcome(resumed: bool, opened: Option<&str>) -> Reply {
     Reply::Hello {
         session: config().uuid,
         resumed,
+        opened: opened.map(Into::into),
         protocol: 1,
         server: "test/1".to_owned(),
         limits: Limits::CURRENT,
     }
+}
+
+fn was_set() -> Result<Reply, ApiError> {
+    Ok(Reply::Set {
+        value: "v".into(),
+        revision: Seq(1),
+    })
 }

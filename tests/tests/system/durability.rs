@@ -27,8 +27,7 @@ fn everything_killed_at_once_under_load() {
         let mut chain = Chain::start(round, on_disk()).await;
         fill(chain.clients(), 500, 64).await;
         let before = chain.settle(3).await;
-        // See below: a client may be left in doubt about its session.
-        let load = Load::start(chain.clients(), CLIENTS, Allow::Unknown);
+        let load = Load::start(chain.clients(), CLIENTS, Allow::Nothing);
         for order in [[2, 0, 1], [1, 2, 0], [0, 1, 2]] {
             load.progress(WRITES).await;
             chain.front_end().pause();
@@ -82,9 +81,7 @@ fn a_single_server_is_back_with_its_disk() {
     rounds(async |round| {
         let mut single = Single::on_disk(round).await;
         fill(single.address, 500, 64).await;
-        // Killed between a hello and its answer, a server leaves the client in doubt whether its session is the old
-        // one, and the client says so: outcomes may be unknown, and then count as maybe applied.
-        let load = Load::start(single.address, CLIENTS, Allow::Unknown);
+        let load = Load::start(single.address, CLIENTS, Allow::Nothing);
         for _ in 0..3 {
             load.progress(WRITES).await;
             single.restart(round).await;

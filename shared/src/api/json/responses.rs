@@ -106,6 +106,7 @@ struct Flat {
     more: Option<bool>,
     session: Option<SessionUuid>,
     resumed: Option<bool>,
+    opened: Option<Box<str>>,
     protocol: Option<u32>,
     server: Option<String>,
     limits: Option<Limits>,
@@ -178,6 +179,7 @@ impl Flat {
             OpKind::Hello => Reply::Hello {
                 session: self.session?,
                 resumed: self.resumed?,
+                opened: self.opened,
                 protocol: self.protocol?,
                 server: self.server?,
                 limits: self.limits?,

@@ -162,6 +162,7 @@ fn write_reply(reply: &Reply, out: &mut String) {
         Reply::Hello {
             session,
             resumed,
+            opened,
             protocol,
             server,
             limits,
@@ -170,6 +171,10 @@ fn write_reply(reply: &Reply, out: &mut String) {
             push_str(out, &session.to_string());
             out.push_str(",\"resumed\":");
             push_bool(out, *resumed);
+            if let Some(opened) = opened {
+                out.push_str(",\"opened\":");
+                push_str(out, opened);
+            }
             out.push_str(",\"protocol\":");
             push_u64(out, u64::from(*protocol));
             out.push_str(",\"server\":");

@@ -150,8 +150,13 @@ fn answer() -> impl Strategy<Value = Answer> {
         vec(entry, 0..4)
     };
     let body = prop_oneof![
-        (session(), any::<bool>())
-            .prop_map(|(session, resumed)| AnswerBody::Opened { session, resumed }),
+        (session(), any::<bool>(), token()).prop_map(|(session, resumed, opened)| {
+            AnswerBody::Opened {
+                session,
+                resumed,
+                opened,
+            }
+        }),
         seq().prop_map(|revision| AnswerBody::Set { revision }),
         seq().prop_map(|revision| AnswerBody::Swapped { revision }),
         (option::of(value()), seq())

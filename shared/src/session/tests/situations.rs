@@ -1,6 +1,6 @@
 //! One situation a test.
 
-use super::{Rig, config};
+use super::{Rig, config, was_set};
 use crate::api::{ApiError, ErrorCode, Op, Outcome, Reply, Request, Response, Value};
 use crate::ids::{RequestId, Seq};
 use crate::limits::{CLIENT_FRAME_BYTES_MAX, IN_FLIGHT_REQUESTS_MAX};
@@ -8,26 +8,11 @@ use crate::session::{ConnState, Session, SessionConfig, SubmitError};
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
-fn was_set() -> Result<Reply, ApiError> {
-    Ok(Reply::Set {
-        value: "v".into(),
-        revision: Seq(1),
-    })
-}
-
 fn was_got() -> Result<Reply, ApiError> {
     Ok(Reply::Get {
         value: None,
         revision: Seq(0),
     })
-}
-
-fn failed(rig: &mut Rig) -> Vec<(u64, ErrorCode, Outcome)> {
-    let error = |(id, result): (u64, Result<Reply, ApiError>)| {
-        let error = result.expect_err("a failure");
-        (id, error.code, error.outcome)
-    };
-    rig.results().into_iter().map(error).collect()
 }
 
 #[test]
@@ -48,7 +33,7 @@ fn hello_goes_first_and_requests_after_its_answer() {
     );
     assert_ne!(hello[0].id, early);
 
-    rig.answer(hello[0].id, Ok(super::welcome(false)));
+    rig.answer(hello[0].id, Ok(super::welcome(false, None)));
     assert!(matches!(
         rig.session.state(),
         ConnState::Live { resumed: false, .. }
@@ -103,126 +88,6 @@ fn a_batch_is_one_frame() {
 }
 
 #[test]
-fn after_resumed_everything_unanswered_is_sent_again_in_order() {
-    let mut rig = Rig::new(config());
-    rig.go_live(false);
-    let ids: Vec<RequestId> = (0..4)
-        .map(|n| if n == 1 { rig.get("a") } else { rig.set("a") })
-        .collect();
-    rig.answer(ids[2], was_set());
-    rig.lose();
-    let queued = rig.set("b");
-    rig.go_live(true);
-    assert_eq!(rig.ids(), [ids[0].0, ids[1].0, ids[3].0, queued.0]);
-    assert_eq!(rig.results(), [(ids[2].0, was_set())]);
-    rig.answer(ids[0], was_set());
-    assert_eq!(rig.results(), [(ids[0].0, was_set())]);
-}
-
-#[test]
-fn after_not_resumed_sent_writes_end_unknown_and_the_rest_is_sent() {
-    let mut rig = Rig::new(config());
-    rig.go_live(false);
-    let write = rig.set("a");
-    let read = rig.get("a");
-    rig.lose();
-    let queued = rig.set("b");
-    rig.go_live(false);
-    assert_eq!(
-        failed(&mut rig),
-        [(write.0, ErrorCode::Timeout, Outcome::Unknown)]
-    );
-    assert_eq!(rig.ids(), [read.0, queued.0]);
-    // What ended does not come back with the next connection, and the others do.
-    rig.lose();
-    rig.go_live(true);
-    assert_eq!(rig.ids(), [read.0, queued.0]);
-    assert_eq!(rig.results(), []);
-}
-
-/// The server forgot the session; the `hello` that opened it anew was never answered; the next one
-/// finds it and says "resumed", but what was sent before is not in it. Sending it again would apply
-/// it twice.
-#[test]
-fn resumed_means_nothing_once_an_answer_to_hello_was_lost() {
-    let mut rig = Rig::new(config());
-    rig.go_live(false);
-    let write = rig.set("a");
-    rig.lose();
-    let wait_ms = rig.session.next_wake_ms().expect("a retry") - rig.now_ms;
-    rig.pass(wait_ms);
-    rig.with(Session::connected);
-    rig.lose();
-    rig.go_live(true);
-    assert_eq!(
-        failed(&mut rig),
-        [(write.0, ErrorCode::Timeout, Outcome::Unknown)]
-    );
-    assert_eq!(rig.ids(), Vec::<u64>::new());
-    // An answer that arrives clears the doubt.
-    let write = rig.set("a");
-    rig.lose();
-    rig.go_live(true);
-    assert_eq!(rig.ids(), [write.0]);
-}
-
-/// The same with an answer that says that nobody knows.
-#[test]
-fn resumed_means_nothing_after_a_hello_of_unknown_outcome() {
-    for (error, resent) in [
-        (
-            ApiError::unknown(ErrorCode::Timeout, "not committed"),
-            false,
-        ),
-        (
-            ApiError::not_applied(ErrorCode::Unavailable, "no node"),
-            true,
-        ),
-    ] {
-        let mut rig = Rig::new(config());
-        rig.go_live(false);
-        let write = rig.set("a");
-        rig.lose();
-        let wait_ms = rig.session.next_wake_ms().expect("a retry") - rig.now_ms;
-        rig.pass(wait_ms);
-        rig.sent.clear();
-        rig.with(Session::connected);
-        let hello = rig.requests()[0].id;
-        rig.answer(hello, Err(error));
-        let wait_ms = rig.session.next_wake_ms().expect("a retry") - rig.now_ms;
-        rig.pass(wait_ms);
-        rig.welcome(true);
-        assert_eq!(rig.ids() == [write.0], resent);
-        assert_eq!(rig.results().is_empty(), resent);
-    }
-}
-
-#[test]
-fn an_error_after_a_second_attempt_leaves_a_write_unknown() {
-    let mut rig = Rig::new(config());
-    rig.go_live(false);
-    let write = rig.set("a");
-    let read = rig.get("a");
-    rig.lose();
-    rig.go_live(true);
-    let fresh = rig.set("b");
-    for id in [write, read, fresh] {
-        rig.answer(
-            id,
-            Err(ApiError::not_applied(ErrorCode::Unavailable, "not now")),
-        );
-    }
-    assert_eq!(
-        failed(&mut rig),
-        [
-            (write.0, ErrorCode::Unavailable, Outcome::Unknown),
-            (read.0, ErrorCode::Unavailable, Outcome::NotApplied),
-            (fresh.0, ErrorCode::Unavailable, Outcome::NotApplied),
-        ]
-    );
-}
-
-#[test]
 fn time_ends_requests_and_says_what_may_have_happened() {
     let mut rig = Rig::new(config());
     let unsent = rig.set("a");
@@ -233,7 +98,7 @@ fn time_ends_requests_and_says_what_may_have_happened() {
     assert_eq!(rig.results(), []);
     rig.pass(1);
     assert_eq!(
-        failed(&mut rig),
+        rig.failures(),
         [(unsent.0, ErrorCode::Unavailable, Outcome::NotApplied)]
     );
 
@@ -247,7 +112,7 @@ fn time_ends_requests_and_says_what_may_have_happened() {
     assert_eq!(rig.session.next_wake_ms(), Some(5000));
     rig.pass(5000);
     assert_eq!(
-        failed(&mut rig),
+        rig.failures(),
         [
             (write.0, ErrorCode::Timeout, Outcome::Unknown),
             (read.0, ErrorCode::Timeout, Outcome::NotApplied),
@@ -286,7 +151,7 @@ fn silence_counts_only_while_something_is_awaited() {
     // The request's own time is up before the pong's silence is.
     rig.pass(2000);
     assert_eq!(
-        failed(&mut rig),
+        rig.failures(),
         [(write.0, ErrorCode::Timeout, Outcome::Unknown)]
     );
     assert_eq!(rig.session.next_wake_ms(), None);
@@ -399,7 +264,7 @@ fn a_taken_over_session_stays_so_until_it_is_reopened() {
     rig.with(|session, now_ms| session.disconnected(Some(4000), "taken over", now_ms));
     assert_eq!(rig.session.state(), &ConnState::TakenOver);
     assert_eq!(
-        failed(&mut rig),
+        rig.failures(),
         [(sent.0, ErrorCode::Timeout, Outcome::Unknown)]
     );
     assert_eq!(rig.session.next_wake_ms(), None);
@@ -426,7 +291,7 @@ fn closing_completes_everything_and_reopening_goes_on_with_new_ids() {
     assert_eq!(rig.session.state(), &ConnState::Closed);
     assert_eq!(rig.closes, 0, "there was no socket");
     assert_eq!(
-        failed(&mut rig),
+        rig.failures(),
         [
             (sent.0, ErrorCode::Timeout, Outcome::Unknown),
             (read.0, ErrorCode::Timeout, Outcome::NotApplied),
@@ -505,7 +370,7 @@ fn frames_stay_within_their_limit() {
     // One that no frame could hold ends here: it would only break the connection, again and again.
     let too_large = rig.submit(big(CLIENT_FRAME_BYTES_MAX));
     assert_eq!(
-        failed(&mut rig),
+        rig.failures(),
         [(too_large.0, ErrorCode::TooLarge, Outcome::NotApplied)]
     );
     assert_eq!(rig.sent, Vec::<String>::new());
@@ -553,7 +418,7 @@ fn a_server_that_cannot_order_hello_is_asked_again_and_answers_status_meanwhile(
         }]
     ));
     assert_ne!(again[0].id, first[0].id);
-    rig.answer(again[0].id, Ok(super::welcome(false)));
+    rig.answer(again[0].id, Ok(super::welcome(false, None)));
     assert_eq!(rig.session.refusal(), None);
     assert_eq!(rig.ids(), [write.0, other.0]);
     assert_eq!(rig.connects, 1);
@@ -637,7 +502,7 @@ fn an_unreadable_answer_ends_its_request() {
     );
     rig.with(|session, now_ms| session.received(&text, now_ms));
     assert_eq!(
-        failed(&mut rig),
+        rig.failures(),
         [(write.0, ErrorCode::Internal, Outcome::Unknown)]
     );
     // Another answer to it, and one to nothing, change nothing.

@@ -11,6 +11,7 @@ use kvservice_client::{Error, Op, Reply, ServerAddress};
 use kvservice_shared::api::json::decode_responses;
 use kvservice_shared::api::{OpKind, Request};
 use kvservice_shared::ids::{RequestId, SessionUuid};
+use kvservice_shared::session::HeldSession;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -68,6 +69,7 @@ const RETRY_PAUSE_MAX: Duration = Duration::from_millis(200);
 pub struct Connection {
     socket: Socket,
     session: SessionUuid,
+    held: HeldSession,
     /// Ids go on from one test to the next: they are never used twice in a session.
     next_id: u64,
     random: u64,
@@ -90,12 +92,14 @@ impl Connection {
     pub async fn open(server: &ServerAddress, timeout: Duration) -> Result<Connection, Error> {
         let session = SessionUuid(uuid::Uuid::new_v4());
         let mut socket = wire::open(server, timeout).await.map_err(no_connection)?;
-        hello(&mut socket, RequestId(1), session, timeout).await?;
+        let mut held = HeldSession::default();
+        hello(&mut socket, RequestId(1), session, timeout, &mut held).await?;
         // Never 0, which the generator would stay at.
         let random = session.0.as_u64_pair().0 | 1;
         Ok(Connection {
             socket,
             session,
+            held,
             next_id: 2,
             random,
         })
@@ -185,22 +189,17 @@ impl Connection {
     /// the session, writes of the frame that were sent before have an unknown outcome.
     async fn reconnect(&mut self, plan: &Plan, frame: &mut Frame) {
         let mut pause = RETRY_PAUSE;
-        // A `hello` whose answer was lost may have opened a forgotten session anew: what the next
-        // one resumes is then not the session in which the frame was sent.
-        let mut in_doubt = false;
         loop {
             if let Ok(mut socket) = wire::open(&plan.server, plan.silence).await {
                 let id = RequestId(self.next_id);
                 self.next_id += 1;
-                match hello(&mut socket, id, self.session, plan.silence).await {
-                    Ok(resumed) => {
-                        self.socket = socket;
-                        if (in_doubt || !resumed) && frames::kind(plan.test).is_write() {
-                            frame.give_up(plan);
-                        }
-                        return;
+                let held = &mut self.held;
+                if let Ok(same) = hello(&mut socket, id, self.session, plan.silence, held).await {
+                    self.socket = socket;
+                    if !same && frames::kind(plan.test).is_write() {
+                        frame.give_up(plan);
                     }
-                    Err(_) => in_doubt = true,
+                    return;
                 }
             }
             let micros = u64::try_from(pause.as_micros()).unwrap_or(u64::MAX);
@@ -250,23 +249,31 @@ fn take(plan: &Plan, frame: &mut Frame, text: &str) -> Result<(), String> {
     })
 }
 
-/// Names the session; returns whether the server knew it.
+/// Names the session; returns whether the server holds the one of the `hello` before.
 async fn hello(
     socket: &mut Socket,
     id: RequestId,
     session: SessionUuid,
     timeout: Duration,
+    held: &mut HeldSession,
 ) -> Result<bool, Error> {
-    tokio::time::timeout(timeout, greet(socket, id, session))
-        .await
-        .unwrap_or_else(|_| {
-            Err(no_connection(format!(
-                "no answer to hello within {timeout:?}"
-            )))
-        })
+    let greeted = tokio::time::timeout(timeout, greet(socket, id, session)).await;
+    let late = || no_connection(format!("no answer to hello within {timeout:?}"));
+    match greeted.unwrap_or_else(|_| Err(late())) {
+        Ok((resumed, opened)) => Ok(held.answered(resumed, opened)),
+        Err(error) => {
+            held.answer_lost();
+            Err(error)
+        }
+    }
 }
 
-async fn greet(socket: &mut Socket, id: RequestId, session: SessionUuid) -> Result<bool, Error> {
+/// `resumed` and `opened` of the answer.
+async fn greet(
+    socket: &mut Socket,
+    id: RequestId,
+    session: SessionUuid,
+) -> Result<(bool, Option<Box<str>>), Error> {
     let hello = Request {
         id,
         op: Op::Hello { session },
@@ -290,7 +297,9 @@ async fn greet(socket: &mut Socket, id: RequestId, session: SessionUuid) -> Resu
             .into_iter()
             .find(|response| response.id == Some(id));
         match own.map(|response| response.result) {
-            Some(Ok(Reply::Hello { resumed, .. })) => return Ok(resumed),
+            Some(Ok(Reply::Hello {
+                resumed, opened, ..
+            })) => return Ok((resumed, opened)),
             Some(Ok(_)) => return Err(no_connection("the answer to hello is none")),
             Some(Err(error)) => return Err(Error::Api(error)),
             None => {}

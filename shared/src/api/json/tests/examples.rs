@@ -170,7 +170,7 @@ fn a_batch_reads_and_writes() {
 #[test]
 fn responses_of_the_table_write_and_read() {
     let hello = format!(
-        r#"{{"id":7,"session":"{UUID}","resumed":false,"protocol":1,"server":"kvservice/0.1.0","limits":{{"key_bytes_max":1024,"value_bytes_max":1048576,"frame_bytes_max":8388608,"batch_max":1024,"in_flight_max":1024}}}}"#
+        r#"{{"id":7,"session":"{UUID}","resumed":false,"opened":"00000000000000a1-1","protocol":1,"server":"kvservice/0.1.0","limits":{{"key_bytes_max":1024,"value_bytes_max":1048576,"frame_bytes_max":8388608,"batch_max":1024,"in_flight_max":1024}}}}"#
     );
     let entry = |key: &str, value: Value, revision| ListEntry {
         key: key.to_owned(),
@@ -261,6 +261,7 @@ fn responses_of_the_table_write_and_read() {
             Reply::Hello {
                 session: session(),
                 resumed: false,
+                opened: Some("00000000000000a1-1".into()),
                 protocol: 1,
                 server: "kvservice/0.1.0".to_owned(),
                 limits: Limits::CURRENT,

@@ -194,15 +194,23 @@ fn entry() -> impl Strategy<Value = ListEntry> {
 }
 
 fn reply() -> impl Strategy<Value = (OpKind, Reply)> {
-    let hello = (session(), any::<bool>(), any::<u32>(), text()).prop_map(
-        |(session, resumed, protocol, server)| Reply::Hello {
-            session,
-            resumed,
-            protocol,
-            server,
-            limits: Limits::CURRENT,
-        },
-    );
+    let hello = (
+        session(),
+        any::<bool>(),
+        option::of(text()),
+        any::<u32>(),
+        text(),
+    )
+        .prop_map(
+            |(session, resumed, opened, protocol, server)| Reply::Hello {
+                session,
+                resumed,
+                opened: opened.map(Into::into),
+                protocol,
+                server,
+                limits: Limits::CURRENT,
+            },
+        );
     prop_oneof![
         (option::of(value()), seq())
             .prop_map(|(value, revision)| (OpKind::Get, Reply::Get { value, revision })),
