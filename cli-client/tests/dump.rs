@@ -167,6 +167,18 @@ fn a_dump_is_restored_from_a_pipe_and_from_a_file() {
 }
 
 #[test]
+fn a_server_that_takes_no_writes_for_a_while_is_asked_again() {
+    let dump = format!("{LINES}{END}");
+    let server = Server::start([Fault::None, Fault::Unavailable, Fault::Unavailable]);
+    let ran = run(server.address, &["restore"], &dump);
+    assert_eq!(ran.status, Some(0), "{}", ran.err);
+    assert!(ran.err.contains("2 keys written"), "{}", ran.err);
+    assert!(restored(&server));
+    // What looks for data, and three times the two keys.
+    assert_eq!(server.seen().len(), 7);
+}
+
+#[test]
 fn a_cluster_that_holds_data_is_left_alone_unless_forced() {
     let dump = format!("{LINES}{END}");
     let server = Server::start([]);
@@ -214,8 +226,8 @@ fn a_pipe_that_is_not_whole_says_so_at_its_end() {
 }
 
 #[test]
-fn a_server_that_refuses_writes_stops_it() {
-    let server = Server::start([Fault::None, Fault::Unavailable]);
+fn a_server_that_refuses_a_key_stops_it() {
+    let server = Server::start([Fault::None, Fault::TooLarge]);
     let ran = run(server.address, &["restore"], &format!("{LINES}{END}"));
     assert_eq!(ran.status, Some(2));
     assert!(ran.err.contains("stopped after 0 keys"), "{}", ran.err);

@@ -9,7 +9,7 @@
 )]
 
 use futures_util::{SinkExt, StreamExt};
-use kvservice_client::{ApiError, ErrorCode, Limits, ListEntry, Op, Outcome, Reply, Response, Seq};
+use kvservice_client::{ApiError, ErrorCode, Limits, ListEntry, Op, Reply, Response, Seq};
 use kvservice_shared::api::json::{decode_requests, responses_to_json};
 use kvservice_shared::api::{
     CLOSE_SESSION_TAKEN_OVER, FrontEndStatus, Mode, PROTOCOL_VERSION, Request, SUBPROTOCOL, Status,
@@ -45,6 +45,8 @@ pub enum Fault {
     Hold,
     /// Each request of it is answered with `unavailable`.
     Unavailable,
+    /// Each request of it is answered with `too_large`.
+    TooLarge,
     /// The connection is closed as if another one had taken the session over.
     TakeOver,
 }
@@ -266,6 +268,10 @@ impl Server {
             let responses: Vec<Response> = match fault {
                 Fault::Mute | Fault::TakeOver => Vec::new(),
                 Fault::Unavailable => requests.iter().map(|r| unavailable(r.id)).collect(),
+                Fault::TooLarge => requests
+                    .iter()
+                    .map(|r| refusal(r.id, ErrorCode::TooLarge, "more than fits"))
+                    .collect(),
                 _ => requests
                     .into_iter()
                     .map(|r| state.answer(r, &mut peer.session))
@@ -292,7 +298,7 @@ impl Server {
                     return false;
                 }
             }
-            Fault::None | Fault::Unavailable => {}
+            Fault::None | Fault::Unavailable | Fault::TooLarge => {}
         }
         let text = match responses.as_slice() {
             [response] if !decoded.batch => response.to_json(),
@@ -314,14 +320,13 @@ struct Peer {
 }
 
 fn unavailable(id: RequestId) -> Response {
-    let error = ApiError {
-        code: ErrorCode::Unavailable,
-        message: "no node has joined yet".into(),
-        outcome: Outcome::NotApplied,
-    };
+    refusal(id, ErrorCode::Unavailable, "no node has joined yet")
+}
+
+fn refusal(id: RequestId, code: ErrorCode, message: &str) -> Response {
     Response {
         id: Some(id),
-        result: Err(error),
+        result: Err(ApiError::not_applied(code, message)),
     }
 }
 

@@ -5,13 +5,14 @@
 
 use crate::args::Restore;
 use crate::output::{Exit, Failure, Progress, to_stderr};
-use kvservice_client::{Call, Client, Config, Error, Op, Reply, Seq};
+use kvservice_client::{Call, Client, Config, Error, ErrorCode, Op, Reply, Seq};
 use kvservice_shared::api::{DumpEnd, DumpLine};
 use kvservice_shared::limits::DUMP_LINE_BYTES_MAX;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek};
 use std::path::Path;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 /// Keys that are written with one frame, at most.
@@ -20,6 +21,9 @@ const BATCH_KEYS_MAX: usize = 256;
 const BATCH_BYTES_MAX: usize = 512 * 1024;
 /// Batches that are written at one time.
 const BATCHES_IN_FLIGHT: usize = 4;
+/// A server that cannot take writes is asked again after this, and for so long.
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub async fn run(config: Config, args: &Restore) -> Result<Exit, Failure> {
     let source = Source::open(args.file.as_deref())?;
@@ -202,11 +206,16 @@ fn read_dump(
     }
 }
 
+/// What was sent, and its answers.
+type Batch = Vec<(Op, Call)>;
+
 /// Writes batches, a few at one time.
 struct Writer<'a> {
     client: &'a Client,
-    in_flight: VecDeque<Vec<Call>>,
+    in_flight: VecDeque<Batch>,
     written: u64,
+    /// When a key was written last, or the first was sent.
+    written_at: Instant,
     /// The first and the last revision that was written.
     revisions: Option<(Seq, Seq)>,
     progress: Progress,
@@ -218,6 +227,7 @@ impl<'a> Writer<'a> {
             client,
             in_flight: VecDeque::new(),
             written: 0,
+            written_at: Instant::now(),
             revisions: None,
             progress: Progress::new(false),
         }
@@ -227,10 +237,15 @@ impl<'a> Writer<'a> {
         if self.in_flight.len() >= BATCHES_IN_FLIGHT {
             self.settle().await?;
         }
-        let submitted = self.client.submit_batch(ops).await;
-        let calls = submitted.map_err(|error| self.stopped(&error))?;
-        self.in_flight.push_back(calls);
+        let batch = self.submit(ops).await?;
+        self.in_flight.push_back(batch);
         Ok(())
+    }
+
+    async fn submit(&self, ops: Vec<Op>) -> Result<Batch, Failure> {
+        let submitted = self.client.submit_batch(ops.clone()).await;
+        let calls = submitted.map_err(|error| self.stopped(&error))?;
+        Ok(ops.into_iter().zip(calls).collect())
     }
 
     async fn settle_all(&mut self) -> Result<(), Failure> {
@@ -240,22 +255,36 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Waits for the oldest batch.
+    /// Waits for the oldest batch, until all of it is written. A set that may have been applied is sent again too:
+    /// a dump has each key once, so the second one changes nothing but the revision.
     async fn settle(&mut self) -> Result<(), Failure> {
-        for call in self.in_flight.pop_front().unwrap_or_default() {
-            let answer = call.await;
-            let answer = answer.and_then(|response| response.result.map_err(Error::Api));
-            match answer {
-                Ok(Reply::Set { revision, .. }) => {
-                    let (first, last) = self.revisions.unwrap_or((revision, revision));
-                    self.revisions = Some((first.min(revision), last.max(revision)));
-                    self.written += 1;
+        let mut batch = self.in_flight.pop_front().unwrap_or_default();
+        loop {
+            let mut again = Vec::new();
+            for (op, call) in batch {
+                let answer = call.await;
+                let answer = answer.and_then(|response| response.result.map_err(Error::Api));
+                match answer {
+                    Ok(Reply::Set { revision, .. }) => {
+                        let (first, last) = self.revisions.unwrap_or((revision, revision));
+                        self.revisions = Some((first.min(revision), last.max(revision)));
+                        self.written += 1;
+                        self.written_at = Instant::now();
+                    }
+                    Ok(other) => {
+                        return Err(Failure::Usage(format!("{other:?} is no answer to a set")));
+                    }
+                    Err(error) if is_passing(&error) && self.written_at.elapsed() < PATIENCE => {
+                        again.push(op);
+                    }
+                    Err(error) => return Err(self.stopped(&error)),
                 }
-                Ok(other) => {
-                    return Err(Failure::Usage(format!("{other:?} is no answer to a set")));
-                }
-                Err(error) => return Err(self.stopped(&error)),
             }
+            if again.is_empty() {
+                break;
+            }
+            tokio::time::sleep(RETRY_PAUSE).await;
+            batch = self.submit(again).await?;
         }
         let written = self.written;
         self.progress.show(|| format!("{written} keys written"));
@@ -269,6 +298,17 @@ impl<'a> Writer<'a> {
             self.written
         ))
     }
+}
+
+/// Whether the same may work later.
+fn is_passing(error: &Error) -> bool {
+    let Error::Api(error) = error else {
+        return false;
+    };
+    matches!(
+        error.code,
+        ErrorCode::Busy | ErrorCode::Unavailable | ErrorCode::Timeout
+    )
 }
 
 #[cfg(test)]
