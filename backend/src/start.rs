@@ -20,6 +20,8 @@ use uuid::Uuid;
 /// How often, and how far apart, to try to listen again.
 const BIND_TRIES: u32 = 100;
 const BIND_WAIT: Duration = Duration::from_millis(50);
+/// Bytes of one part of a snapshot or a checkpoint, about.
+const PART_BYTES: usize = 64 * 1024;
 /// How often the room on a disk is looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -67,6 +69,7 @@ impl Start {
             },
             log_retention_bytes: self.log_retention_bytes,
             checkpoint_bytes: self.checkpoint_bytes,
+            part_bytes: PART_BYTES,
         }
     }
 }

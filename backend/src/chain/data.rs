@@ -11,9 +11,6 @@ use kvservice_shared::limits;
 use std::ops::{Bound, ControlFlow};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
-/// Bytes of one part of a snapshot, about.
-const PART_BYTES: usize = 64 * 1024;
-
 /// The replicated state.
 #[derive(Debug)]
 pub struct Data<S> {
@@ -91,6 +88,20 @@ impl<S: State> Data<S> {
     /// # Panics
     /// Where it is not the next one, or belongs to a session that is not open: bugs.
     pub fn apply(&mut self, entry: &Entry<'_>) {
+        self.step(entry, Self::write);
+    }
+
+    /// The same while a checkpoint is taken in; the keys are there with [`Data::end_replay`].
+    ///
+    /// # Panics
+    /// As [`Data::apply`].
+    pub fn replay(&mut self, entry: &Entry<'_>) {
+        self.step(entry, |data, key, value, seq| {
+            data.state.load_newer(key, value, seq);
+        });
+    }
+
+    fn step(&mut self, entry: &Entry<'_>, write: impl FnOnce(&mut Self, &str, Option<&[u8]>, Seq)) {
         assert_eq!(
             entry.seq,
             self.applied.next(),
@@ -111,7 +122,7 @@ impl<S: State> Data<S> {
                 hash,
                 decision,
             } => {
-                let outcome = self.decide(entry.seq, decision);
+                let outcome = self.decide(entry.seq, decision, write);
                 let record = OutcomeRecord {
                     hash,
                     seq: entry.seq,
@@ -128,23 +139,23 @@ impl<S: State> Data<S> {
         self.applied = entry.seq;
     }
 
-    fn decide(&mut self, seq: Seq, decision: Decision<'_>) -> StoredOutcome {
+    fn decide(
+        &mut self,
+        seq: Seq,
+        decision: Decision<'_>,
+        write: impl FnOnce(&mut Self, &str, Option<&[u8]>, Seq),
+    ) -> StoredOutcome {
         match decision {
             Decision::Set { key, value } => {
-                self.put(key, value, seq);
+                write(self, key, Some(value), seq);
                 StoredOutcome::Set
             }
             Decision::Swapped { key, value } => {
-                self.put(key, value, seq);
+                write(self, key, Some(value), seq);
                 StoredOutcome::Swapped
             }
             Decision::Deleted { key } => {
-                if !self.newer(key, seq)
-                    && let Some(old) = self.state.remove(key)
-                {
-                    self.forget_hash(key, &old);
-                    self.dumps.changed(key, &old);
-                }
+                write(self, key, None, seq);
                 StoredOutcome::Deleted
             }
             Decision::NotSwapped { found, revision } => StoredOutcome::NotSwapped {
@@ -164,11 +175,16 @@ impl<S: State> Data<S> {
                 .is_some_and(|revision| revision > seq)
     }
 
-    fn put(&mut self, key: &str, value: &[u8], seq: Seq) {
+    /// Writes a key, or removes it.
+    fn write(&mut self, key: &str, value: Option<&[u8]>, seq: Seq) {
         if self.newer(key, seq) {
             return;
         }
-        if let Some(old) = self.state.put(key, value, seq) {
+        let old = match value {
+            Some(value) => self.state.put(key, value, seq),
+            None => self.state.remove(key),
+        };
+        if let Some(old) = old {
             debug_assert!(
                 old.revision <= seq,
                 "{key} goes from {} to {seq}",
@@ -177,7 +193,9 @@ impl<S: State> Data<S> {
             self.forget_hash(key, &old);
             self.dumps.changed(key, &old);
         }
-        self.keys_hash = self.keys_hash.wrapping_add(record_hash(key, value, seq));
+        if let Some(value) = value {
+            self.keys_hash = self.keys_hash.wrapping_add(record_hash(key, value, seq));
+        }
     }
 
     fn forget_hash(&mut self, key: &str, old: &Record) {
@@ -272,11 +290,23 @@ impl<S: State> Data<S> {
         self.state.load(key, value, revision);
     }
 
-    /// A checkpoint that began at `base` was taken in: the log after that comes next.
-    pub fn resume_at(&mut self, base: Seq) {
-        self.state.loaded();
+    /// A checkpoint that began at `base` was taken in: the log after that comes next, by [`Data::replay`].
+    pub fn begin_replay(&mut self, base: Seq) {
         self.applied = base;
         self.rolling = true;
+    }
+
+    /// Checkpoint and log were taken in.
+    pub fn end_replay(&mut self) {
+        let hash = &mut self.keys_hash;
+        self.state.loaded(&mut |counts, key, value, revision| {
+            let record = record_hash(key, value, revision);
+            *hash = match counts {
+                true => hash.wrapping_add(record),
+                false => hash.wrapping_sub(record),
+            };
+        });
+        self.rolling = false;
     }
 
     /// Whether a snapshot is under way.
@@ -325,8 +355,8 @@ impl<S: State> Data<S> {
         &mut self.sessions
     }
 
-    /// Reads the next part of a snapshot; moves the cursor on. Its size in bytes comes with it.
-    pub fn snapshot_part(&self, cursor: &mut Cursor) -> (SnapshotPart, usize) {
+    /// Reads the next part of a snapshot, of about so many bytes; moves the cursor on.
+    pub fn snapshot_part(&self, cursor: &mut Cursor, part_bytes: usize) -> SnapshotPart {
         match cursor.clone() {
             Cursor::Keys(after) => {
                 let mut entries: Vec<(String, Value, Seq)> = Vec::new();
@@ -334,7 +364,7 @@ impl<S: State> Data<S> {
                 let mut more = false;
                 let from = after.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
                 self.state.scan(from, &mut |key, value, revision| {
-                    if bytes >= PART_BYTES {
+                    if bytes >= part_bytes {
                         more = true;
                         return ControlFlow::Break(());
                     }
@@ -348,40 +378,32 @@ impl<S: State> Data<S> {
                     Some(key) => Cursor::Keys(Some(key.clone())),
                     None => Cursor::Sessions(SessionSeq(Seq::ZERO)),
                 };
-                (
-                    SnapshotPart::Keys {
-                        after,
-                        through,
-                        entries,
-                    },
-                    bytes,
-                )
+                SnapshotPart::Keys {
+                    after,
+                    through,
+                    entries,
+                }
             }
             Cursor::Sessions(after) => {
-                let (sessions, more) = self.sessions.page(after, PART_BYTES);
+                let (sessions, more) = self.sessions.page(after, part_bytes);
                 let last = sessions.last().map(|session| session.session);
-                let bytes = sessions.iter().map(|s| 64 + 64 * s.outcomes.len()).sum();
                 let through = if more { last } else { None };
                 *cursor = match through {
                     Some(session) => Cursor::Sessions(session),
                     None => Cursor::Evicted,
                 };
-                (
-                    SnapshotPart::Sessions {
-                        after,
-                        through,
-                        sessions,
-                    },
-                    bytes,
-                )
+                SnapshotPart::Sessions {
+                    after,
+                    through,
+                    sessions,
+                }
             }
             Cursor::Evicted => {
                 let names = self.sessions.evicted();
-                let bytes = names.len() * 28;
                 *cursor = Cursor::End;
-                (SnapshotPart::Evicted { names }, bytes)
+                SnapshotPart::Evicted { names }
             }
-            Cursor::End => (SnapshotPart::End { at: self.applied }, 0),
+            Cursor::End => SnapshotPart::End { at: self.applied },
         }
     }
 }

@@ -159,7 +159,7 @@ impl<S: State> Replica<S> {
         {
             successor.heard_ms = now;
             match message {
-                Upstream::Have { epoch: of, log } if of == epoch => self.on_have(&log),
+                Upstream::Have { epoch: of, log, .. } if of == epoch => self.on_have(&log),
                 Upstream::Stable {
                     epoch: of, stable, ..
                 } if of == epoch => {

@@ -13,7 +13,7 @@ use super::log::Log;
 use super::order::Head;
 use super::save::Saving;
 use super::teach::Teaching;
-use super::upstream::{Learning, Upline};
+use super::upstream::{Learning, Taking, Upline};
 use crate::storage::State;
 use kvservice_shared::api::StorageKind;
 use kvservice_shared::chain::{FromNode, Incarnation, Settings, View};
@@ -42,6 +42,8 @@ pub struct Config {
     /// A checkpoint is made once the log has grown by so many bytes since the last (or by half of the state,
     /// where that is more).
     pub checkpoint_bytes: usize,
+    /// Bytes of one part of a snapshot or a checkpoint, about.
+    pub part_bytes: usize,
 }
 
 /// What a node is in its view.
@@ -78,6 +80,7 @@ pub struct Replica<S> {
     pub(super) durable: Seq,
     pub(super) stable: Seq,
     pub(super) saving: Saving,
+    pub(super) taking: Taking,
     pub(super) role: Role,
     pub(super) out: Output,
     /// Observed time in milliseconds: grows only while this process runs and reads its events.
@@ -116,6 +119,7 @@ impl<S: State> Replica<S> {
             durable: Seq::ZERO,
             stable: Seq::ZERO,
             saving: Saving::default(),
+            taking: Taking::default(),
             role: Role::Idle,
             out: Output::default(),
             clock_ms: 0,

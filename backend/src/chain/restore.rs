@@ -108,15 +108,15 @@ impl<S: State> Replica<S> {
         }
         let known = whole_at.max(committed.min(kept.last()));
         let mut data = loading.data;
-        data.resume_at(base.last);
+        data.begin_replay(base.last);
         for batch in kept.after_seq(base.last) {
             for entry in batch.entries() {
                 if entry.seq > base.last && entry.seq <= known {
-                    data.apply(&entry);
+                    data.replay(&entry);
                 }
             }
         }
-        data.end_snapshot();
+        data.end_replay();
         let durable = kept.last();
         let log_bytes = kept
             .after_seq(base.last)

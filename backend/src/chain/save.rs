@@ -160,7 +160,7 @@ impl<S: State> Replica<S> {
             if saving.ended || handed_bytes.saturating_sub(saving.written_bytes) > WINDOW_BYTES {
                 return;
             }
-            let (part, _) = self.data.snapshot_part(cursor);
+            let part = self.data.snapshot_part(cursor, self.config.part_bytes);
             if let SnapshotPart::End { at } = part {
                 saving.ended = true;
                 self.out.journal.push(JournalOp::End { whole_at: at });

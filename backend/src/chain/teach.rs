@@ -15,7 +15,8 @@ use super::upstream::part_bytes;
 use crate::storage::State;
 use kvservice_shared::api::LearnerPhase;
 use kvservice_shared::chain::{
-    Boundaries, Downstream, FromNode, Incarnation, LearnerReport, Member, SnapshotPart, Upstream,
+    Boundaries, Downstream, FromNode, Incarnation, LearnerReport, Member, Resume, SnapshotPart,
+    Unfinished, Upstream,
 };
 use kvservice_shared::codec::Batch;
 use kvservice_shared::ids::Seq;
@@ -58,9 +59,35 @@ pub(super) struct Teaching {
 struct Snapshot {
     cursor: Cursor,
     ended: bool,
+    /// The end is not read before all of this is applied: whoever sent its first parts may have been further.
+    end_after: Seq,
     sent_bytes: u64,
     received_bytes: u64,
     total_bytes: u64,
+}
+
+impl Snapshot {
+    /// Goes on with one whose first parts were sent earlier, perhaps by another tail. What that one had applied was
+    /// committed, so it is in this one's log, up to `last`.
+    fn resumed(unfinished: Unfinished, last: Seq, total_bytes: u64) -> Snapshot {
+        let Unfinished {
+            next,
+            received_bytes,
+        } = unfinished;
+        let (cursor, ended) = match next {
+            Resume::Keys(after) => (Cursor::Keys(Some(after)), false),
+            Resume::Sessions(after) => (Cursor::Sessions(after), false),
+            Resume::Ended => (Cursor::End, true),
+        };
+        Snapshot {
+            cursor,
+            ended,
+            end_after: last,
+            sent_bytes: received_bytes,
+            received_bytes,
+            total_bytes,
+        }
+    }
 }
 
 impl Teaching {
@@ -227,7 +254,11 @@ impl<S: State> Replica<S> {
         };
         teaching.heard_ms = now;
         match message {
-            Upstream::Have { epoch: of, log } if of == epoch => self.on_learner_have(&log),
+            Upstream::Have {
+                epoch: of,
+                log,
+                unfinished,
+            } if of == epoch => self.on_learner_have(&log, unfinished),
             Upstream::Received { epoch: of, bytes } if of == epoch => {
                 if let Some(snapshot) = &mut teaching.snapshot {
                     snapshot.received_bytes = bytes;
@@ -260,11 +291,11 @@ impl<S: State> Replica<S> {
         }
     }
 
-    fn on_learner_have(&mut self, log: &Boundaries) {
+    fn on_learner_have(&mut self, log: &Boundaries, unfinished: Option<Unfinished>) {
         let common = self.log.common(log);
         let (at, total_bytes) = (self.data.applied(), self.data.bytes());
         let at_epoch = self.log.epoch_at(at);
-        let epoch = self.epoch();
+        let (epoch, last) = (self.epoch(), self.log.last());
         let Role::Member(member) = &mut self.role else {
             return;
         };
@@ -281,7 +312,8 @@ impl<S: State> Replica<S> {
         match common {
             Common::At(common) => {
                 teaching.sent = common;
-                teaching.snapshot = None;
+                teaching.snapshot =
+                    unfinished.map(|unfinished| Snapshot::resumed(unfinished, last, total_bytes));
                 self.send_batches(to, Some(common), Vec::new());
             }
             Common::BeforeBase => {
@@ -290,6 +322,7 @@ impl<S: State> Replica<S> {
                 teaching.snapshot = Some(Snapshot {
                     cursor: Cursor::Keys(None),
                     ended: false,
+                    end_after: Seq::ZERO,
                     sent_bytes: 0,
                     received_bytes: 0,
                     total_bytes,
@@ -332,12 +365,18 @@ impl<S: State> Replica<S> {
             // The sessions' last part, the names and the end are read at one point and go together: a session
             // opened after them must find the names complete.
             let closing = matches!(snapshot.cursor, Cursor::Evicted | Cursor::End);
+            let last_part = !matches!(snapshot.cursor, Cursor::Keys(_));
+            if last_part && self.data.applied() < snapshot.end_after {
+                return;
+            }
             let in_flight = snapshot.sent_bytes.saturating_sub(snapshot.received_bytes);
             if in_flight > SNAPSHOT_WINDOW_BYTES && !closing {
                 return;
             }
             snapshot.ended = snapshot.cursor == Cursor::End;
-            let (part, _) = self.data.snapshot_part(&mut snapshot.cursor);
+            let part = self
+                .data
+                .snapshot_part(&mut snapshot.cursor, self.config.part_bytes);
             snapshot.sent_bytes += part_bytes(&part);
             let message = Downstream::Snapshot { epoch, part };
             self.out.messages.push(Message::Down(to, message));

@@ -7,9 +7,11 @@ use super::effects::{LinkId, Message};
 use super::log::Log;
 use super::replica::{Replica, Role};
 use crate::storage::State;
-use kvservice_shared::chain::{Downstream, Incarnation, Run, SnapshotPart, Upstream};
+use kvservice_shared::chain::{
+    Downstream, Incarnation, Resume, Run, SnapshotPart, Unfinished, Upstream,
+};
 use kvservice_shared::codec::Batch;
-use kvservice_shared::ids::{Epoch, Seq};
+use kvservice_shared::ids::{Epoch, Seq, SessionSeq};
 
 /// A member's upstream link.
 #[derive(Debug)]
@@ -48,12 +50,35 @@ pub(super) struct Learning {
     link: LinkId,
     settled: bool,
     heard_ms: u64,
-    /// Bytes of snapshot parts taken in.
-    received_bytes: u64,
-    /// Where the last part of the snapshot was read: the state is complete once applied up to there.
-    complete_at: Option<Seq>,
     said: Option<(Seq, bool)>,
     said_bytes: u64,
+}
+
+/// A snapshot that is being taken in. It outlives the link that it came by: whoever teaches next goes on with it.
+#[derive(Debug, Default)]
+pub(super) struct Taking {
+    /// Where it goes on; `None` where it would have to begin again.
+    next: Option<Resume>,
+    /// Bytes of the parts taken in.
+    received_bytes: u64,
+    /// Where its last part was read: the state is complete once applied up to there.
+    complete_at: Option<Seq>,
+}
+
+impl Taking {
+    fn note(&mut self, part: &SnapshotPart) {
+        self.received_bytes += part_bytes(part);
+        self.next = match part {
+            SnapshotPart::Keys { through, .. } => Some(match through {
+                Some(key) => Resume::Keys(key.clone()),
+                None => Resume::Sessions(SessionSeq(Seq::ZERO)),
+            }),
+            // The last of the sessions, the names and the end are read at one point: it cannot go on between them.
+            SnapshotPart::Sessions { through, .. } => through.map(Resume::Sessions),
+            SnapshotPart::Begin { .. } | SnapshotPart::Evicted { .. } => None,
+            SnapshotPart::End { .. } => Some(Resume::Ended),
+        };
+    }
 }
 
 impl<S: State> Replica<S> {
@@ -185,22 +210,45 @@ impl<S: State> Replica<S> {
                     link,
                     settled: false,
                     heard_ms: now,
-                    received_bytes: 0,
-                    complete_at: None,
                     said: None,
                     said_bytes: 0,
                 });
             }
             _ => return,
         }
-        let (epoch, log) = (of, self.boundaries());
-        self.send(Message::Up(link, Upstream::Have { epoch, log }));
+        let epoch = of;
+        let unfinished = self.unfinished();
+        let log = match unfinished {
+            Some(_) => self.log.boundaries(),
+            None => self.boundaries(),
+        };
+        let have = Upstream::Have {
+            epoch,
+            log,
+            unfinished,
+        };
+        self.send(Message::Up(link, have));
     }
 
-    /// No longer anybody's learner. Half a snapshot is worth nothing: what the log holds beyond it is of no use
-    /// without the rest.
+    fn unfinished(&self) -> Option<Unfinished> {
+        let next = self.taking.next.clone().filter(|_| !self.is_whole())?;
+        Some(Unfinished {
+            next,
+            received_bytes: self.taking.received_bytes,
+        })
+    }
+
+    /// No longer anybody's learner. Half a snapshot counts for nothing, and stays where it can go on.
     pub(super) fn stop_learning(&mut self) {
         self.role = Role::Idle;
+        if self.unfinished().is_none() {
+            self.forget_snapshot();
+        }
+    }
+
+    /// Half a snapshot goes, and with it the log beyond it.
+    pub(super) fn forget_snapshot(&mut self) {
+        self.taking = Taking::default();
         if !self.is_whole() {
             let base = Run::default();
             self.data.clear();
@@ -270,12 +318,13 @@ impl<S: State> Replica<S> {
 
     fn learn_committed(&mut self, committed: Seq) {
         self.commit(committed);
-        if let Role::Learner(learning) = &mut self.role
-            && learning
-                .complete_at
-                .is_some_and(|at| self.data.applied() >= at)
+        let applied = self.data.applied();
+        if self
+            .taking
+            .complete_at
+            .take_if(|at| applied >= *at)
+            .is_some()
         {
-            learning.complete_at = None;
             self.data.end_snapshot();
         }
     }
@@ -288,7 +337,11 @@ impl<S: State> Replica<S> {
         if !begins && !self.data.is_rolling() {
             return;
         }
-        let bytes = part_bytes(&part);
+        if begins {
+            self.taking = Taking::default();
+        } else {
+            self.taking.note(&part);
+        }
         match &part {
             &SnapshotPart::Begin { at, at_epoch, .. } => {
                 let base = Run {
@@ -325,21 +378,12 @@ impl<S: State> Replica<S> {
                 }
             }
             &SnapshotPart::End { at } => {
-                if let Role::Learner(learning) = &mut self.role {
-                    learning.complete_at = Some(at);
-                }
+                self.taking.complete_at = Some(at);
                 self.learn_committed(Seq::ZERO);
             }
         }
         if !begins {
             self.save_learned_part(part);
-        }
-        if let Role::Learner(learning) = &mut self.role {
-            learning.received_bytes = if begins {
-                0
-            } else {
-                learning.received_bytes + bytes
-            };
         }
     }
 
@@ -370,8 +414,9 @@ impl<S: State> Replica<S> {
             }
             Role::Learner(learning) => {
                 let link = learning.link;
+                let taken = self.taking.received_bytes;
                 let mut messages = Vec::new();
-                let bytes = to_disk.unwrap_or(learning.received_bytes);
+                let bytes = to_disk.unwrap_or(taken);
                 if bytes != learning.said_bytes {
                     learning.said_bytes = bytes;
                     messages.push(Upstream::Received { epoch, bytes });

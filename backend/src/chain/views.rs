@@ -110,6 +110,7 @@ impl<S: State> Replica<S> {
                 };
                 self.out.meta = Some(self.meta.clone());
                 self.stop_learning();
+                self.forget_snapshot();
                 self.set_links();
             }
             None => {
@@ -171,7 +172,9 @@ impl<S: State> Replica<S> {
         self.seal_batch();
         self.data.dumps_mut().clear();
         let links_before = self.wanted_links();
-        let head = match std::mem::replace(&mut self.role, Role::Idle) {
+        let before = std::mem::replace(&mut self.role, Role::Idle);
+        let learned = matches!(before, Role::Learner(_));
+        let head = match before {
             Role::Member(member) => member.head,
             _ => None,
         };
@@ -191,9 +194,11 @@ impl<S: State> Replica<S> {
                 }
             }
             Some(position) => {
-                if !self.is_whole() {
+                if learned && !self.is_whole() {
                     return self.fatal("named a member with an unfinished snapshot".to_owned());
                 }
+                // It said that it holds nothing, and was named with nothing.
+                self.forget_snapshot();
                 self.become_member(position, head);
             }
         }

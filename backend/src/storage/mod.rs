@@ -57,6 +57,9 @@ pub enum StorageError {
 /// Sees a key, its value and the revision that wrote it; says whether to go on.
 pub type Visit<'a> = dyn FnMut(&str, &[u8], Seq) -> ControlFlow<()> + 'a;
 
+/// Hears of a key with value and revision, that they count now (`true`) or no more.
+pub type Changed<'a> = dyn FnMut(bool, &str, &[u8], Seq) + 'a;
+
 /// The keys and values at the applied point.
 pub trait State {
     /// What a key holds.
@@ -72,8 +75,12 @@ pub trait State {
     /// Takes in a key of a checkpoint: after all others in order of bytes, into a store that held nothing
     /// before. It need not be there before [`State::loaded`].
     fn load(&mut self, key: &str, value: &[u8], revision: Seq);
-    /// The checkpoint ends.
-    fn loaded(&mut self);
+    /// Takes in what the log after the checkpoint's base says of a key, in the order of the log; `None`: it was
+    /// removed. It need not be there before [`State::loaded`].
+    fn load_newer(&mut self, key: &str, value: Option<&[u8]>, revision: Seq);
+    /// Checkpoint and log end. What was said last of a key, by its revision, is what it holds. Tells what the
+    /// log changed of what the checkpoint said.
+    fn loaded(&mut self, changed: &mut Changed<'_>);
     /// Removes everything.
     fn clear(&mut self);
     /// Number of keys.

@@ -142,6 +142,7 @@ impl Cluster {
                 name,
                 storage,
                 retention,
+                part_bytes: 64 * 1024,
                 wiped: 0,
             },
             lives: 0,

@@ -90,6 +90,7 @@ pub struct SlotConfig {
     pub storage: StorageKind,
     /// Bytes of log that its processes keep, and between two checkpoints.
     pub retention: usize,
+    pub part_bytes: usize,
     /// Its lives before its disk was emptied: that made it another node.
     pub wiped: u32,
 }
@@ -131,6 +132,7 @@ impl Node {
             storage: slot.storage,
             log_retention_bytes: slot.retention,
             checkpoint_bytes: slot.retention,
+            part_bytes: slot.part_bytes,
         };
         let mut loading = Loading::into(MemoryState::default());
         let restored = disk.open(&mut loading);

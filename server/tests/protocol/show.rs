@@ -150,7 +150,15 @@ pub fn downstream(message: &Downstream) -> (Weight, String) {
 pub fn upstream(message: &Upstream) -> (Weight, String) {
     let text = match message {
         Upstream::Beat { .. } => return (Weight::Beat, "beat".to_owned()),
-        Upstream::Have { epoch, log: of } => format!("have {epoch} {}", log(of)),
+        Upstream::Have {
+            epoch,
+            log: of,
+            unfinished,
+        } => {
+            let next = unfinished.as_ref().map(|unfinished| &unfinished.next);
+            let next = next.map_or(String::new(), |next| format!(", unfinished from {next:?}"));
+            format!("have {epoch} {}{next}", log(of))
+        }
         Upstream::Stable {
             epoch,
             stable,

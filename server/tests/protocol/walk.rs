@@ -125,8 +125,7 @@ impl Walk {
         };
         for _ in 0..1 + rng.below(nodes_max) {
             let retention = [0, 200, 2000, 1 << 20][rng.below(4)];
-            let index = cluster.add_slot(storage, retention);
-            cluster.start_node(index);
+            start_new_node(&mut cluster, storage, retention);
         }
         let clients = (1..=3)
             .map(|number| Client::new(number, number == 3 && rng.chance(50)))
@@ -331,8 +330,7 @@ impl Walk {
         }
         if nodes < self.nodes_max && self.rng.rarely(100) {
             let retention = [0, 200, 2000][self.rng.below(3)];
-            let index = self.cluster.add_slot(self.storage, retention);
-            self.cluster.start_node(index);
+            start_new_node(&mut self.cluster, self.storage, retention);
         }
     }
 
@@ -554,6 +552,15 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name)
         .ok()
         .map(|value| value.parse().expect("a number"))
+}
+
+/// Snapshots of some go in parts of one key each, so that much may happen between any two.
+fn start_new_node(cluster: &mut Cluster, storage: StorageKind, retention: usize) {
+    let index = cluster.add_slot(storage, retention);
+    if retention < 2000 {
+        cluster.slots[index].config.part_bytes = 1;
+    }
+    cluster.start_node(index);
 }
 
 #[test]

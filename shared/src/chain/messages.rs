@@ -3,7 +3,7 @@
 use super::{Answer, ChainRequest, Incarnation, Member, SnapshotPart, View};
 use crate::api::StorageKind;
 use crate::codec::Batch;
-use crate::ids::{ClusterId, Epoch, Seq};
+use crate::ids::{ClusterId, Epoch, Seq, SessionSeq};
 use serde::{Deserialize, Serialize};
 
 /// Where a log's ordering epochs end, oldest first: enough for a predecessor to find the last entry that
@@ -268,6 +268,26 @@ pub enum Downstream {
     },
 }
 
+/// A snapshot that a learner holds the first parts of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unfinished {
+    /// What it lacks.
+    pub next: Resume,
+    /// Bytes of the parts taken in, as the sender counts them.
+    pub received_bytes: u64,
+}
+
+/// Where an unfinished snapshot goes on, whoever sends it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Resume {
+    /// With the keys after this one.
+    Keys(String),
+    /// With the sessions opened after this.
+    Sessions(SessionSeq),
+    /// All parts were taken in: it lacks entries of the log, or its disk is not done.
+    Ended,
+}
+
 /// Successor (or learner) to predecessor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Upstream {
@@ -275,8 +295,10 @@ pub enum Upstream {
     Have {
         /// The view that this is said in.
         epoch: Epoch,
-        /// Empty too where the state is an unfinished snapshot.
+        /// Empty too where the state is an unfinished snapshot that cannot go on.
         log: Boundaries,
+        /// From a learner whose state is an unfinished snapshot that can.
+        unfinished: Option<Unfinished>,
     },
     /// What I and all behind me hold durably.
     Stable {

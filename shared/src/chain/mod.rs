@@ -7,7 +7,8 @@ mod snapshot;
 mod view;
 
 pub use messages::{
-    Boundaries, Downstream, FromNode, LinkHello, LinkReply, Register, Report, ToNode, Upstream,
+    Boundaries, Downstream, FromNode, LinkHello, LinkReply, Register, Report, Resume, ToNode,
+    Unfinished, Upstream,
 };
 pub use messages::{LearnerReport, Refusal, Run};
 pub use requests::{Answer, AnswerBody, ChainOp, ChainRequest, OpenToken, Write};

@@ -4,8 +4,8 @@ use crate::api::{LearnerPhase, ListEntry, StorageKind, Value};
 use crate::chain::{
     Answer, AnswerBody, Boundaries, ChainOp, ChainRequest, Downstream, FromNode, Incarnation,
     LearnerReport, LinkHello, LinkReply, Member, OpenToken, OutcomeRecord, Refusal, Register,
-    Report, Run, SessionRecord, Settings, SnapshotPart, StoredOutcome, ToNode, Upstream, View,
-    Write,
+    Report, Resume, Run, SessionRecord, Settings, SnapshotPart, StoredOutcome, ToNode, Unfinished,
+    Upstream, View, Write,
 };
 use crate::codec::{Batch, BatchBuilder, Decision, Effect};
 use crate::ids::{
@@ -62,6 +62,18 @@ fn session_uuid() -> impl Strategy<Value = SessionUuid> {
 
 fn request_id() -> impl Strategy<Value = RequestId> {
     (1..=RequestId::MAX.0).prop_map(RequestId)
+}
+
+fn unfinished() -> impl Strategy<Value = Unfinished> {
+    let next = prop_oneof![
+        key().prop_map(Resume::Keys),
+        seq().prop_map(|seq| Resume::Sessions(SessionSeq(seq))),
+        Just(Resume::Ended),
+    ];
+    (next, any::<u64>()).prop_map(|(next, received_bytes)| Unfinished {
+        next,
+        received_bytes,
+    })
 }
 
 fn token() -> impl Strategy<Value = OpenToken> {
@@ -306,7 +318,13 @@ pub(super) fn link_reply() -> impl Strategy<Value = LinkReply> {
 
 pub(super) fn upstream() -> impl Strategy<Value = Upstream> {
     prop_oneof![
-        (epoch(), boundaries()).prop_map(|(epoch, log)| Upstream::Have { epoch, log }),
+        (epoch(), boundaries(), option::of(unfinished())).prop_map(|(epoch, log, unfinished)| {
+            Upstream::Have {
+                epoch,
+                log,
+                unfinished,
+            }
+        }),
         (epoch(), seq(), any::<bool>()).prop_map(|(epoch, stable, complete)| Upstream::Stable {
             epoch,
             stable,
