@@ -9,6 +9,9 @@ use kvservice_shared::chain::{Incarnation, Member, Register, ToNode, View};
 use kvservice_shared::ids::{ClusterId, Epoch};
 use std::collections::BTreeSet;
 
+/// What clients are told before there is any node.
+const NOBODY: &str = "no node has joined yet: start one with kvservice-backend";
+
 /// What the coordinator is about.
 #[derive(Debug)]
 pub(super) enum Phase {
@@ -263,6 +266,10 @@ impl Coordinator {
             .nodes
             .values()
             .any(|node| node.register.cluster.is_some());
+        // The first node is the first view; the others join.
+        let first = self.queue.iter().copied().find_map(|id| self.link_of(id));
+        // Nobody is there: whoever comes late with data still tells of its cluster.
+        let Some(link) = first else { return };
         if self.stored.cluster.is_none() {
             let over = self.clock_ms - since_ms >= self.config.grace_ms;
             if with_data || !over {
@@ -270,9 +277,6 @@ impl Coordinator {
             }
             self.found();
         }
-        // The first node is the first view; the others join.
-        let first = self.queue.iter().copied().find_map(|id| self.link_of(id));
-        let Some(link) = first else { return };
         let Some(register) = self.nodes.get(&link).map(|node| node.register.clone()) else {
             return;
         };
@@ -380,14 +384,15 @@ impl Coordinator {
     pub(super) fn waiting_for(&self) -> Option<String> {
         match &self.phase {
             Phase::Serving => None,
-            Phase::Empty { .. } if self.stored.cluster.is_some() => {
-                Some("no node has joined yet: start one with kvservice-backend".to_owned())
-            }
+            Phase::Empty { .. } if self.stored.cluster.is_some() => Some(NOBODY.to_owned()),
             Phase::Empty { since_ms } => {
                 let left = self
                     .config
                     .grace_ms
                     .saturating_sub(self.clock_ms - since_ms);
+                if left == 0 {
+                    return Some(NOBODY.to_owned());
+                }
                 Some(format!(
                     "nothing is stored here: waiting {} s for nodes that hold data, then a new cluster is \
                      founded (--init founds it at once)",

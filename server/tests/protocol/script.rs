@@ -612,6 +612,7 @@ scripts! {
     front_end_restarts_with_an_open_offer
     front_end_views_of_an_older_term_are_refused
     front_end_wiped
+    front_end_wiped_before_anybody_is_there
     front_end_wiped_after_a_view_that_few_heard
     front_end_wiped_while_a_learner_is_taught
     front_end_wiped_with_an_open_offer
