@@ -63,6 +63,8 @@ pub(super) struct Taking {
     received_bytes: u64,
     /// Where its last part was read: the state is complete once applied up to there.
     complete_at: Option<Seq>,
+    /// The term that it began in. It goes on in no other: an operator may have let go of entries that it shows.
+    term: u32,
 }
 
 impl Taking {
@@ -231,7 +233,8 @@ impl<S: State> Replica<S> {
     }
 
     fn unfinished(&self) -> Option<Unfinished> {
-        let next = self.taking.next.clone().filter(|_| !self.is_whole())?;
+        let goes_on = !self.is_whole() && self.taking.term == self.epoch().term;
+        let next = self.taking.next.clone().filter(|_| goes_on)?;
         Some(Unfinished {
             next,
             received_bytes: self.taking.received_bytes,
@@ -338,7 +341,10 @@ impl<S: State> Replica<S> {
             return;
         }
         if begins {
-            self.taking = Taking::default();
+            self.taking = Taking {
+                term: self.epoch().term,
+                ..Taking::default()
+            };
         } else {
             self.taking.note(&part);
         }

@@ -625,6 +625,7 @@ scripts! {
     join_order_lost
     join_learner_lost_after_ready
     join_node_killed
+    join_snapshot_of_another_term
     join_snapshot_teacher_lost
     join_tail_killed_while_joint
     join_unreachable
