@@ -3,6 +3,8 @@
 
 #[path = "system/bad_input.rs"]
 mod bad_input;
+#[path = "system/bad_peers.rs"]
+mod bad_peers;
 #[path = "system/churn.rs"]
 mod churn;
 #[path = "system/dump.rs"]

@@ -23,18 +23,20 @@
 //! | `nodes`, `status` | how things stand |
 //! | `recover` | what `kvservice-server recover` does, the front-end being down |
 
+mod args;
+mod standing;
+
 use crate::cluster::Cluster;
 use crate::front_end::Flags;
 use crate::net::Place;
 use crate::show;
+use args::Args;
 use goldenscript::{Command, Context};
 use kvservice_server::gateway::Input;
 use kvservice_shared::api::{Op, Request, StorageKind, Value};
 use kvservice_shared::chain::Settings;
 use kvservice_shared::ids::{ConnId, RequestId, SessionUuid};
 use std::error::Error;
-use std::fmt::Write as _;
-use std::str::FromStr;
 use uuid::Uuid;
 
 type Failure = Box<dyn Error>;
@@ -43,66 +45,6 @@ const HEAL_MS: u64 = 30_000;
 
 struct Script {
     cluster: Cluster,
-}
-
-/// The arguments of one command.
-struct Args<'a> {
-    positional: std::vec::IntoIter<&'a str>,
-    named: Vec<(&'a str, &'a str)>,
-}
-
-impl<'a> Args<'a> {
-    fn of(command: &'a Command) -> Args<'a> {
-        let mut positional = Vec::new();
-        let mut named = Vec::new();
-        for argument in &command.args {
-            match argument {
-                goldenscript::Argument::Positional(value) => positional.push(value.as_str()),
-                goldenscript::Argument::KeyValue(key, value) => {
-                    named.push((key.as_str(), value.as_str()))
-                }
-                _ => {}
-            }
-        }
-        Args {
-            positional: positional.into_iter(),
-            named,
-        }
-    }
-
-    fn next(&mut self) -> Result<&'a str, Failure> {
-        self.positional
-            .next()
-            .ok_or_else(|| "an argument is missing".into())
-    }
-
-    fn parse<T: FromStr<Err: Error + 'static>>(&mut self) -> Result<T, Failure> {
-        Ok(self.next()?.parse::<T>()?)
-    }
-
-    fn named<T: FromStr<Err: Error + 'static>>(
-        &mut self,
-        name: &str,
-    ) -> Result<Option<T>, Failure> {
-        let Some(at) = self.named.iter().position(|(key, _)| *key == name) else {
-            return Ok(None);
-        };
-        Ok(Some(self.named.remove(at).1.parse::<T>()?))
-    }
-
-    fn conn(&mut self) -> Result<ConnId, Failure> {
-        let name = self.next()?;
-        let number = name.strip_prefix('c').ok_or("clients are c1, c2, …")?;
-        Ok(ConnId(number.parse()?))
-    }
-
-    fn end(mut self) -> Result<(), Failure> {
-        let named = self.named.first().map(|(key, _)| *key);
-        match self.positional.next().or(named) {
-            None => Ok(()),
-            Some(extra) => Err(format!("what is {extra}?").into()),
-        }
-    }
 }
 
 impl Script {
@@ -203,7 +145,7 @@ impl Script {
             }
             "delete" => Op::Delete { key: text(args)? },
             _ => {
-                let prefix = args.positional.next().unwrap_or_default().to_owned();
+                let prefix = args.optional().unwrap_or_default().to_owned();
                 Op::List {
                     prefix,
                     after: String::new(),
@@ -282,7 +224,7 @@ impl Script {
 
     fn deliver(&mut self, args: &mut Args<'_>) -> Result<(), Failure> {
         let (from, to) = self.places(args)?;
-        let count: usize = args.positional.next().unwrap_or("1").parse()?;
+        let count: usize = args.optional().unwrap_or("1").parse()?;
         for _ in 0..count {
             let between = self.cluster.net.between(from, to);
             let ready = self.cluster.deliverable();
@@ -322,7 +264,7 @@ impl Script {
     }
 
     fn heal(&mut self, args: &mut Args<'_>) -> Result<(), Failure> {
-        let ms = args.positional.next().map_or(Ok(HEAL_MS), str::parse)?;
+        let ms = args.optional().map_or(Ok(HEAL_MS), str::parse)?;
         let since = self.cluster.now_ms;
         if !self
             .cluster
@@ -342,79 +284,6 @@ impl Script {
         self.cluster
             .note(|| format!("healed in {took} ms: view {view}, all hold {end}"));
         Ok(())
-    }
-
-    fn nodes(&self) -> String {
-        let mut text = String::new();
-        for slot in &self.cluster.slots {
-            let Some(node) = &slot.node else {
-                let ended = slot.ended.as_deref().unwrap_or("not started");
-                let _ = writeln!(text, "{}: {ended}", slot.config.name);
-                continue;
-            };
-            let replica = &node.replica;
-            let (durable, stable, applied, _) = replica.points();
-            let role = if replica.is_member() {
-                "member"
-            } else {
-                "no member"
-            };
-            let _ = writeln!(
-                text,
-                "{}: {role} in {}, log {}, durable {durable}, stable {stable}, applied {applied}{}",
-                crate::node::name(node.id),
-                replica.view().map_or("no view".to_owned(), show::view),
-                show::log(&replica.log().boundaries()),
-                if replica.is_whole() {
-                    ""
-                } else {
-                    ", unfinished snapshot"
-                },
-            );
-        }
-        text
-    }
-
-    fn status(&self) -> Result<String, Failure> {
-        let front_end = self
-            .cluster
-            .front_end
-            .as_ref()
-            .ok_or("the front-end does not run")?;
-        let status = front_end.coordinator.status();
-        let mut text = format!("epoch {}", status.epoch);
-        let roles: Vec<String> = status
-            .members
-            .iter()
-            .map(|m| format!("{} {:?}", m.node, m.role))
-            .collect();
-        let _ = writeln!(text, ": {}", roles.join(", "));
-        for learner in &status.learners {
-            let _ = writeln!(text, "learner {} {:?}", learner.node, learner.phase);
-        }
-        if let Some(waiting) = status.waiting {
-            let _ = writeln!(text, "waiting: {waiting}");
-        }
-        for event in &status.events {
-            let part = |name: &str, value: &Option<String>| {
-                value
-                    .as_ref()
-                    .map_or(String::new(), |value| format!(" {name} {value}"))
-            };
-            let _ = writeln!(
-                text,
-                "event {} {:?}{}{}{}{}",
-                event.epoch,
-                event.kind,
-                part("of", &event.node),
-                part("from", &event.from),
-                part("to", &event.to),
-                event
-                    .took_ms
-                    .map_or(String::new(), |ms| format!(" in {ms} ms")),
-            );
-        }
-        Ok(text)
     }
 
     /// The operator chooses the node that holds most.
@@ -522,7 +391,7 @@ impl goldenscript::Runner for Script {
             "hellos" => self.hellos(&mut args)?,
             "deliver" => self.deliver(&mut args)?,
             "run" => {
-                let ms = args.positional.next().unwrap_or("0").parse()?;
+                let ms = args.optional().unwrap_or("0").parse()?;
                 match args.named("frames")? {
                     Some(frames) => self.cluster.deliver_some(frames),
                     None => self.cluster.run(ms),
