@@ -191,6 +191,11 @@ impl<S: State> Replica<S> {
         durable.min(self.log.last()) > self.durable
     }
 
+    /// What a key holds at the applied point.
+    pub fn held(&self, key: &str) -> Option<crate::storage::Record> {
+        self.data.get(key)
+    }
+
     /// Keys, and bytes of keys and values.
     pub fn size(&self) -> (u64, u64) {
         (self.data.keys(), self.data.bytes())

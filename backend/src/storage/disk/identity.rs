@@ -9,7 +9,7 @@ use kvservice_shared::chain::Run;
 use kvservice_shared::ids::NodeId;
 use serde::{Deserialize, Serialize};
 
-const NODE_MAGIC: Magic = *b"kvs node";
+pub(super) const NODE_MAGIC: Magic = *b"kvs node";
 const META_MAGIC: Magic = *b"kvs meta";
 
 /// What the meta file holds.

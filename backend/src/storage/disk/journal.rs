@@ -39,6 +39,23 @@ const LOOK: Duration = Duration::from_millis(50);
 pub struct DiskJournal {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
+    /// In place of the threads.
+    by_hand: Option<Box<ByHand>>,
+}
+
+/// Who does the work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Drive {
+    /// Two threads, as soon as there is any.
+    Threads,
+    /// The caller, when it wants to: for simulators.
+    ByHand,
+}
+
+/// What the two threads would run.
+struct ByHand {
+    log: LogThread,
+    saver: Saver,
 }
 
 /// What the threads begin with.
@@ -106,6 +123,7 @@ impl DiskJournal {
     pub(super) fn start(
         disk: &Disk,
         options: Options,
+        drive: Drive,
         writer: LogWriter,
         start: Start,
     ) -> Result<DiskJournal, StorageError> {
@@ -161,10 +179,51 @@ impl DiskJournal {
         let mut journal = DiskJournal {
             shared,
             threads: Vec::new(),
+            by_hand: None,
         };
-        journal.spawn("journal", move || log.run())?;
-        journal.spawn("checkpoints", move || saver.run())?;
+        match drive {
+            Drive::Threads => {
+                journal.spawn("journal", move || log.run())?;
+                journal.spawn("checkpoints", move || saver.run())?;
+            }
+            Drive::ByHand => journal.by_hand = Some(Box::new(ByHand { log, saver })),
+        }
         Ok(journal)
+    }
+
+    /// Of a journal that is worked by hand: writes and syncs all that waits for the log. `false`: nothing did.
+    ///
+    /// # Errors
+    /// As [`Journal::progress`].
+    #[doc(hidden)]
+    pub fn work_log(&mut self) -> Result<bool, StorageError> {
+        let Some(by_hand) = &mut self.by_hand else {
+            return Ok(false);
+        };
+        let items = std::mem::take(&mut self.shared.state().items);
+        let any = !items.is_empty();
+        if any {
+            by_hand.log.round(items)?;
+        }
+        Ok(any)
+    }
+
+    /// Of a journal that is worked by hand: does one thing that waits for the saver. `false`: nothing did.
+    ///
+    /// # Errors
+    /// As [`Journal::progress`].
+    #[doc(hidden)]
+    pub fn work_saver(&mut self) -> Result<bool, StorageError> {
+        let Some(by_hand) = &mut self.by_hand else {
+            return Ok(false);
+        };
+        let task = self.shared.state().tasks.pop_front();
+        let any = task.is_some();
+        if let Some((task, cost)) = task {
+            by_hand.saver.carry_out(task)?;
+            self.shared.release(cost);
+        }
+        Ok(any)
     }
 
     fn spawn(
@@ -226,6 +285,10 @@ impl Journal for DiskJournal {
         let number = state.metas_given;
         let item = Item::Meta(Box::new(meta.clone()));
         state.items.push_back((item, 0));
+        if self.by_hand.is_some() {
+            drop(state);
+            return self.work_log().map(drop);
+        }
         self.shared.to_log.notify_one();
         self.wait(state, |state| state.metas_stored >= number)
     }
@@ -242,6 +305,9 @@ impl Journal for DiskJournal {
             };
             state.waiting_bytes += cost;
             state.items.push_back((Item::Op(op, eras), cost));
+        }
+        if self.by_hand.is_some() {
+            return Ok(());
         }
         self.shared.to_log.notify_one();
         self.wait(state, |state| state.waiting_bytes <= QUEUE_BYTES_MAX)
@@ -418,16 +484,22 @@ impl LogThread {
                 self.commit(true)?;
                 return self.writer.seal();
             };
-            let mut cost = 0;
-            for (item, bytes) in items {
-                cost += self.take(item, bytes)?;
-            }
-            self.commit(false)?;
-            if self.sync_by.is_some_and(|by| Instant::now() >= by) {
-                self.commit(true)?;
-            }
-            self.shared.release(cost);
+            self.round(items)?;
         }
+    }
+
+    /// Carries out what was waiting, and makes it durable.
+    fn round(&mut self, items: VecDeque<(Item, u64)>) -> Result<(), StorageError> {
+        let mut cost = 0;
+        for (item, bytes) in items {
+            cost += self.take(item, bytes)?;
+        }
+        self.commit(false)?;
+        if self.sync_by.is_some_and(|by| Instant::now() >= by) {
+            self.commit(true)?;
+        }
+        self.shared.release(cost);
+        Ok(())
     }
 
     /// All that is waiting; nothing when a sync is due; `None` at the end.

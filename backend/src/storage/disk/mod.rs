@@ -37,7 +37,7 @@ pub mod testing;
 
 pub use files::{File, Files, Lock, SystemFiles};
 pub use journal::DiskJournal;
-pub use recover::open;
+pub use recover::{open, open_by_hand};
 
 pub use super::Restore;
 use super::StorageError;

@@ -5,7 +5,7 @@ use super::files::{Files, Lock};
 use super::format::{LOCK, META, NODE, Name, checkpoint_name, segment_name};
 use super::handle::Disk;
 use super::identity::{MetaBody, read_meta, read_node, write_node};
-use super::journal::{DiskJournal, Start};
+use super::journal::{DiskJournal, Drive, Start};
 use super::log::{Closed, LogWriter, Resume, seal};
 use super::segment::{End, Recovered, Runs, SegmentHead, decode_segment_head, is_unused, replay};
 use super::{OpenError, Opened, Options, Restore};
@@ -30,6 +30,31 @@ pub fn open(
     options: Options,
     files: Arc<dyn Files>,
     restore: &mut dyn Restore,
+) -> Result<Opened, OpenError> {
+    open_driven(dir, options, files, restore, Drive::Threads)
+}
+
+/// As [`open`], for simulators: the journal works when [`DiskJournal::work_log`] and
+/// [`DiskJournal::work_saver`] say so.
+///
+/// # Errors
+/// As [`open`].
+#[doc(hidden)]
+pub fn open_by_hand(
+    dir: &Path,
+    options: Options,
+    files: Arc<dyn Files>,
+    restore: &mut dyn Restore,
+) -> Result<Opened, OpenError> {
+    open_driven(dir, options, files, restore, Drive::ByHand)
+}
+
+fn open_driven(
+    dir: &Path,
+    options: Options,
+    files: Arc<dyn Files>,
+    restore: &mut dyn Restore,
+    drive: Drive,
 ) -> Result<Opened, OpenError> {
     let io = |what: &str, source| StorageError::Io {
         what: format!("cannot {what} {}", dir.display()),
@@ -110,7 +135,7 @@ pub fn open(
         log_base: log.recovered.base,
         committed: log.recovered.committed,
         log: log.recovered.batches,
-        journal: DiskJournal::start(&disk, options, writer, start)?,
+        journal: DiskJournal::start(&disk, options, drive, writer, start)?,
         notes,
     })
 }

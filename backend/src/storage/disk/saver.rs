@@ -51,7 +51,7 @@ impl Saver {
         Ok(())
     }
 
-    fn carry_out(&mut self, task: Task) -> Result<(), StorageError> {
+    pub(super) fn carry_out(&mut self, task: Task) -> Result<(), StorageError> {
         match task {
             Task::Begin { generation, base } => {
                 self.drop_under_way()?;

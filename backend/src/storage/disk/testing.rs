@@ -5,7 +5,10 @@
 //! and the next one of the same file does not make up for it, as on Linux.
 
 use super::files::{File, Files, Lock};
+use super::format::{NODE, encode_head};
 use super::handle::lock;
+use super::identity::NODE_MAGIC;
+use kvservice_shared::ids::NodeId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
@@ -200,6 +203,32 @@ impl SimDisk {
                 file.now.clone_from(&survived);
                 file.durable = survived;
             }
+        });
+    }
+
+    /// The process that used it ended, and the machine did not: all that was written is there, and what was not
+    /// synced may still be lost with the power.
+    pub fn end_process(&self) {
+        self.world(|world| {
+            world.boot += 1;
+            (world.off, world.locked, world.failed) = (false, false, None);
+            (world.cut_at, world.fail_at) = (None, None);
+            world.after_failure = 0;
+        });
+    }
+
+    /// Makes an empty directory this node's.
+    pub fn give_identity(&self, node: NodeId) {
+        self.world(|world| {
+            let bytes = encode_head(NODE_MAGIC, &node);
+            let id = world.files.len();
+            world.files.push(Content {
+                now: bytes.clone(),
+                durable: bytes,
+                dirty: BTreeSet::new(),
+            });
+            world.names.insert(NODE.to_owned(), id);
+            world.durable_names.insert(NODE.to_owned(), id);
         });
     }
 

@@ -1,7 +1,7 @@
 //! How things stand, as a script shows it.
 
 use super::{Failure, Script};
-use crate::show;
+use kvservice_sim::show;
 use std::fmt::Write as _;
 
 impl Script {
@@ -23,7 +23,7 @@ impl Script {
             let _ = writeln!(
                 text,
                 "{}: {role} in {}, log {}, durable {durable}, stable {stable}, applied {applied}{}",
-                crate::node::name(node.id),
+                kvservice_sim::node::name(node.id),
                 replica.view().map_or("no view".to_owned(), show::view),
                 show::log(&replica.log().boundaries()),
                 if replica.is_whole() {

@@ -1,5 +1,5 @@
-//! A simulated node's storage: what was synced is there after a crash; of what was only written, as much as the
-//! crash left.
+//! A model of a node's storage, for situations that are told exactly: what was synced is there after a crash; of
+//! what was only written, as much as the crash left.
 
 use kvservice_backend::chain::{JournalOp, Meta, Restored, part_bytes};
 use kvservice_backend::storage::{Progress, Restore};
@@ -90,18 +90,18 @@ impl Files {
     }
 }
 
-/// A node's disk. In memory only, where the node is.
+/// A modelled disk. Of a node in memory, it goes with the process.
 #[derive(Clone, Debug, Default)]
-pub struct Disk {
-    pub meta: Meta,
+pub struct Model {
+    pub(super) meta: Meta,
     files: Files,
     /// Written, and not synced.
     written: VecDeque<JournalOp>,
     /// Syncs wait until they are told to go on.
-    pub held: bool,
+    pub(super) held: bool,
 }
 
-impl Disk {
+impl Model {
     pub fn write(&mut self, ops: Vec<JournalOp>) {
         self.written.extend(ops);
         if !self.held {

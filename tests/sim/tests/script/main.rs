@@ -1,6 +1,6 @@
 //! Situations as scripts: `scripts/AREA_BEHAVIOUR`, in the language of [`Script::run`].
 //!
-//! After `UPDATE_GOLDENFILES=1 cargo test -p kvservice-server --test protocol` read the difference as carefully as
+//! After `UPDATE_GOLDENFILES=1 cargo test -p kvservice-sim --test script` read the difference as carefully as
 //! code: it is what the protocol does.
 //!
 //! | command | what happens |
@@ -26,16 +26,17 @@
 mod args;
 mod standing;
 
-use crate::cluster::Cluster;
-use crate::front_end::Flags;
-use crate::net::Place;
-use crate::show;
 use args::Args;
 use goldenscript::{Command, Context};
 use kvservice_server::gateway::Input;
 use kvservice_shared::api::{Op, Request, StorageKind, Value};
 use kvservice_shared::chain::Settings;
 use kvservice_shared::ids::{ConnId, RequestId, SessionUuid};
+use kvservice_sim::cluster::Cluster;
+use kvservice_sim::disk::Crash;
+use kvservice_sim::front_end::Flags;
+use kvservice_sim::net::Place;
+use kvservice_sim::show;
 use std::error::Error;
 use uuid::Uuid;
 
@@ -334,7 +335,7 @@ impl goldenscript::Runner for Script {
                     Place::Node(index) => {
                         let written = args.named("written")?.unwrap_or(0);
                         self.cluster
-                            .kill_node(index, &mut |_| keep, &mut |_| written);
+                            .kill_node(index, &mut |_| keep, &mut |_| Crash::Process { written });
                     }
                 }
             }
@@ -356,7 +357,7 @@ impl goldenscript::Runner for Script {
                     return Err("the front-end has no journal".into());
                 };
                 if let Some(node) = &mut self.cluster.slots[index].node {
-                    node.disk.held = name == "hold";
+                    node.disk.hold(name == "hold");
                 }
                 if name == "sync" {
                     self.cluster.sync(index);
@@ -427,10 +428,7 @@ fn storage(args: &mut Args<'_>) -> Result<StorageKind, Failure> {
 }
 
 fn run(name: &str) {
-    let path = format!(
-        "{}/tests/protocol/scripts/{name}",
-        env!("CARGO_MANIFEST_DIR")
-    );
+    let path = format!("{}/tests/script/scripts/{name}", env!("CARGO_MANIFEST_DIR"));
     if let Err(error) = goldenscript::run(&mut Script::new(), &path) {
         panic!("{name}: {error}");
     }
@@ -450,7 +448,7 @@ macro_rules! scripts {
         fn every_script_has_its_test() {
             let listed: std::collections::BTreeSet<String> =
                 [$(stringify!($name).to_owned()),*].into();
-            let folder = format!("{}/tests/protocol/scripts", env!("CARGO_MANIFEST_DIR"));
+            let folder = format!("{}/tests/script/scripts", env!("CARGO_MANIFEST_DIR"));
             let found = std::fs::read_dir(folder).expect("the scripts' folder");
             let found = found.map(|file| file.expect("a script").file_name().into_string());
             assert_eq!(found.map(|name| name.expect("a name")).collect::<std::collections::BTreeSet<_>>(), listed);

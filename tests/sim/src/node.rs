@@ -1,6 +1,6 @@
 //! A simulated node process: what `backend/src/runtime.rs` does around the replica, without sockets and clock.
 
-use crate::disk::Disk;
+use crate::disk::{Disk, Trouble};
 use crate::net::Process;
 use kvservice_backend::chain::{Config, Event, LinkId, Loading, Replica};
 use kvservice_backend::storage::{MemoryState, Progress};
@@ -24,14 +24,17 @@ pub const FRONT_END_SILENCE_MS: u64 = 15_000;
 pub const LEAVE_MS: u64 = 3000;
 
 /// A node in memory has a new id with every start, one with a disk only a new boot.
-fn incarnation(index: usize, life: u32, slot: &SlotConfig) -> Incarnation {
+pub fn node_id(index: usize, life: u32, slot: &SlotConfig) -> NodeId {
     let of_id = match slot.storage {
         StorageKind::Memory => life,
         StorageKind::Disk => slot.wiped + 1,
     };
-    let node = NodeId(Uuid::from_u128((index as u128) << 32 | u128::from(of_id)));
+    NodeId(Uuid::from_u128((index as u128) << 32 | u128::from(of_id)))
+}
+
+fn incarnation(index: usize, life: u32, slot: &SlotConfig) -> Incarnation {
     Incarnation {
-        node,
+        node: node_id(index, life, slot),
         boot: Boot(u64::from(life)),
     }
 }
@@ -91,6 +94,8 @@ pub struct SlotConfig {
     /// Bytes of log that its processes keep, and between two checkpoints.
     pub retention: usize,
     pub part_bytes: usize,
+    /// Its disk is kept by the code that ships, and not by a model.
+    pub real_disk: bool,
     /// Its lives before its disk was emptied: that made it another node.
     pub wiped: u32,
 }
@@ -124,7 +129,7 @@ impl Node {
         slot: &SlotConfig,
         mut disk: Disk,
         now_ms: u64,
-    ) -> Node {
+    ) -> Result<Node, (Disk, Trouble)> {
         let id = incarnation(index, process.life, slot);
         let config = Config {
             id,
@@ -135,11 +140,16 @@ impl Node {
             part_bytes: slot.part_bytes,
         };
         let mut loading = Loading::into(MemoryState::default());
-        let restored = disk.open(&mut loading);
-        let replica =
-            Replica::restore(config, loading, restored).expect("a disk keeps what it must");
-        let progress = disk.progress();
-        Node {
+        let opened = disk.open(id.node, &mut loading).and_then(|restored| {
+            let progress = disk.progress()?;
+            let replica = Replica::restore(config, loading, restored).map_err(|e| e.to_string())?;
+            Ok((replica, progress))
+        });
+        let (replica, progress) = match opened {
+            Ok(opened) => opened,
+            Err(trouble) => return Err((disk, trouble)),
+        };
+        Ok(Node {
             process,
             id,
             cluster: replica.view().map(|view| view.cluster),
@@ -161,7 +171,7 @@ impl Node {
             dialled_by: BTreeMap::new(),
             lost: VecDeque::new(),
             leave_by_ms: None,
-        }
+        })
     }
 
     pub fn step(&mut self, now_ms: u64, event: Event) {
@@ -169,8 +179,8 @@ impl Node {
     }
 
     /// What the disk did since it was last asked.
-    pub fn news(&mut self) -> Vec<Event> {
-        let progress = self.disk.progress();
+    pub fn news(&mut self) -> Result<Vec<Event>, Trouble> {
+        let progress = self.disk.progress()?;
         let before = std::mem::replace(&mut self.progress, progress);
         let mut news = Vec::new();
         if self.replica.is_news(progress.durable) {
@@ -182,7 +192,7 @@ impl Node {
                 durable: progress.checkpoint,
             });
         }
-        news
+        Ok(news)
     }
 
     /// The dialled peer of a connection.

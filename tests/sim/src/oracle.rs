@@ -91,6 +91,16 @@ impl Oracle {
         }
     }
 
+    /// Every value that was written: key, revision, value; of each key in order.
+    pub fn writes(&self) -> impl Iterator<Item = (&str, Seq, &[u8])> {
+        self.keys.iter().flat_map(|(key, versions)| {
+            let values = versions.iter();
+            values.filter_map(move |(revision, value)| {
+                Some((key.as_str(), *revision, &value.as_ref()?[..]))
+            })
+        })
+    }
+
     /// Every key that was ever written.
     pub fn keys(&self) -> impl Iterator<Item = &String> {
         self.keys.keys()

@@ -8,7 +8,7 @@ mod front_end;
 mod links;
 mod nodes;
 
-use crate::disk::Disk;
+use crate::disk::{Crash, Disk, Trouble};
 use crate::front_end::{Flags, FrontEnd};
 use crate::net::{Frame, Net, Place, Process, Purpose, Way};
 use crate::node::{
@@ -143,6 +143,7 @@ impl Cluster {
                 storage,
                 retention,
                 part_bytes: 64 * 1024,
+                real_disk: false,
                 wiped: 0,
             },
             lives: 0,
@@ -165,24 +166,34 @@ impl Cluster {
             life: slot.lives,
         };
         let disk = std::mem::take(&mut slot.disk);
-        slot.node = Some(Node::start(process, index, &slot.config, disk, now));
+        match Node::start(process, index, &slot.config, disk, now) {
+            Ok(node) => slot.node = Some(node),
+            Err((mut disk, trouble)) => {
+                disk.crash(Crash::Process {
+                    written: usize::MAX,
+                });
+                slot.disk = disk;
+                slot.ended = Some(format!("fatal: cannot read its disk: {trouble}"));
+                slot.ended_ms = now;
+            }
+        }
         self.dial_due(index);
     }
 
     /// Ends a node at once. `keep` says how many arrive of the frames under way on each of its connections,
-    /// `written` how much is there of what it wrote to its disk and did not sync.
+    /// `crash` what becomes of what it wrote to its disk and did not sync, of which it hears how much it is.
     pub fn kill_node(
         &mut self,
         index: usize,
         keep: &mut dyn FnMut(usize) -> usize,
-        written: &mut dyn FnMut(usize) -> usize,
+        crash: &mut dyn FnMut(usize) -> Crash,
     ) {
         let Some(mut node) = self.slots[index].node.take() else {
             return;
         };
         self.end_connections(node.process, keep);
         let unsynced = node.disk.unsynced();
-        self.leave_disk(index, &mut node, written(unsynced));
+        self.leave_disk(index, &mut node, crash(unsynced));
         self.slots[index].ended = Some("killed".to_owned());
         self.slots[index].ended_ms = self.now_ms;
     }
@@ -197,13 +208,13 @@ impl Cluster {
     /// Empties the disk of a node that does not run: with the next start it is another node.
     pub fn wipe_node(&mut self, index: usize) {
         assert!(self.slots[index].node.is_none(), "the node runs");
-        self.slots[index].disk = Disk::default();
+        self.slots[index].disk = Disk::new(self.slots[index].config.real_disk);
         self.slots[index].config.wiped = self.slots[index].lives;
     }
 
-    fn leave_disk(&mut self, index: usize, node: &mut Node, keep: usize) {
+    fn leave_disk(&mut self, index: usize, node: &mut Node, how: Crash) {
         if self.slots[index].config.storage == StorageKind::Disk {
-            node.disk.crash(keep);
+            node.disk.crash(how);
             self.slots[index].disk = std::mem::take(&mut node.disk);
         }
     }
@@ -269,6 +280,11 @@ impl Cluster {
     }
 
     // ---- clients ----
+
+    /// Somebody listens for clients, and reads.
+    pub fn serves_clients(&self) -> bool {
+        self.front_end.as_ref().is_some_and(|fe| !fe.paused)
+    }
 
     /// A client connects.
     pub fn connect(&mut self) -> Option<ConnId> {
@@ -433,6 +449,7 @@ impl Cluster {
             if self.node(index).is_none_or(|node| node.paused) {
                 continue;
             }
+            self.tick_disk(index);
             self.step_node(index, Event::Tick);
             if self
                 .node(index)

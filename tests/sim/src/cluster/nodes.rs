@@ -32,11 +32,14 @@ impl Cluster {
             if out.is_empty() {
                 break;
             }
+            let mut stored = Ok(());
             if let Some(meta) = out.meta {
                 node.cluster = meta.cluster;
-                node.disk.meta = meta;
+                stored = node.disk.store_meta(meta);
             }
-            node.disk.write(out.journal);
+            if let Err(trouble) = stored.and_then(|()| node.disk.write(out.journal)) {
+                return self.end_node(index, &format!("disk: {trouble}"));
+            }
             self.oracle.observe(node);
             if let Some(links) = out.links {
                 self.keep_links(index, links);
@@ -55,7 +58,10 @@ impl Cluster {
             let Some(node) = &mut self.slots[index].node else {
                 return;
             };
-            let news = node.news();
+            let news = match node.news() {
+                Ok(news) => news,
+                Err(trouble) => return self.end_node(index, &format!("disk: {trouble}")),
+            };
             if news.is_empty() {
                 break;
             }
@@ -74,11 +80,31 @@ impl Cluster {
         let Some(node) = &mut self.slots[index].node else {
             return;
         };
-        node.disk.sync();
-        for event in node.news() {
-            self.step_node(index, event);
-        }
+        let synced = node.disk.sync();
+        self.hear_of_disk(index, synced);
         self.flush();
+    }
+
+    /// What a node's disk does in the background goes on a little.
+    pub(super) fn tick_disk(&mut self, index: usize) {
+        if let Some(node) = &mut self.slots[index].node {
+            let ticked = node.disk.tick();
+            self.hear_of_disk(index, ticked);
+        }
+    }
+
+    fn hear_of_disk(&mut self, index: usize, worked: Result<(), Trouble>) {
+        let Some(node) = &mut self.slots[index].node else {
+            return;
+        };
+        match worked.and_then(|()| node.news()) {
+            Ok(news) => {
+                for event in news {
+                    self.step_node(index, event);
+                }
+            }
+            Err(trouble) => self.end_node(index, &format!("disk: {trouble}")),
+        }
     }
 
     pub(super) fn end_node(&mut self, index: usize, reason: &str) {
@@ -86,7 +112,10 @@ impl Cluster {
         self.note(|| format!("{name} ends: {reason}"));
         if let Some(mut node) = self.slots[index].node.take() {
             self.end_connections(node.process, &mut |in_flight| in_flight);
-            self.leave_disk(index, &mut node, usize::MAX);
+            let how = Crash::Process {
+                written: usize::MAX,
+            };
+            self.leave_disk(index, &mut node, how);
         }
         self.slots[index].ended = Some(reason.to_owned());
         self.slots[index].ended_ms = self.now_ms;
