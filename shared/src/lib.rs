@@ -15,6 +15,7 @@
 //! | [`codec`] | the binary frames that carry those messages |
 
 pub mod api;
+pub mod canary;
 pub mod chain;
 pub mod codec;
 pub mod command;

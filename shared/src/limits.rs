@@ -1,5 +1,8 @@
 //! Every maximum in one place, the unit in its name. The asserts at the end relate them.
 
+/// With the feature `canaries`, for simulators: what is forgotten only after long runs is forgotten soon.
+const SMALL: bool = cfg!(feature = "canaries");
+
 /// Longest key, in bytes of UTF-8.
 pub const KEY_BYTES_MAX: usize = 1024;
 /// Longest value, in bytes.
@@ -9,7 +12,7 @@ pub const CLIENT_FRAME_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Most requests in one client frame.
 pub const BATCH_REQUESTS_MAX: usize = 1024;
 /// Most unanswered requests of one connection; past that it is not read.
-pub const IN_FLIGHT_REQUESTS_MAX: usize = 1024;
+pub const IN_FLIGHT_REQUESTS_MAX: usize = if SMALL { 40 } else { 1024 };
 /// Most entries on one page of `list`.
 pub const LIST_ENTRIES_MAX: u32 = 1000;
 /// Entries on a page of `list` where the request does not say.
@@ -26,11 +29,11 @@ pub const DUMP_LINE_BYTES_MAX: usize = 6 * (VALUE_BYTES_MAX + KEY_BYTES_MAX) + 1
 pub const EVENTS_MAX: usize = 64;
 
 /// Write outcomes kept for one session.
-pub const SESSION_OUTCOMES_MAX: usize = 1024;
+pub const SESSION_OUTCOMES_MAX: usize = if SMALL { 40 } else { 1024 };
 /// Bytes of write outcomes kept for one session.
 pub const SESSION_OUTCOME_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Sessions kept in the replicated state; the least recently used goes first.
-pub const SESSIONS_MAX: usize = 16_384;
+pub const SESSIONS_MAX: usize = if SMALL { 12 } else { 16_384 };
 /// Bytes of write outcomes kept for all sessions together.
 pub const SESSIONS_BYTES_MAX: usize = 256 * 1024 * 1024;
 

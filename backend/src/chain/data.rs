@@ -4,6 +4,7 @@ use super::dump::Dumps;
 use super::sessions::{self, Sessions};
 use crate::storage::{Record, State};
 use kvservice_shared::api::{ListEntry, Value};
+use kvservice_shared::canary::{self, Canary};
 use kvservice_shared::chain::{AnswerBody, OutcomeRecord, SnapshotPart, StoredOutcome};
 use kvservice_shared::codec::{Decision, Effect, Entry};
 use kvservice_shared::ids::{Seq, SessionSeq, Ticket};
@@ -169,6 +170,7 @@ impl<S: State> Data<S> {
     /// Whether a snapshot brought something newer already.
     fn newer(&self, key: &str, seq: Seq) -> bool {
         self.rolling
+            && !canary::is_on(Canary::SnapshotUndone)
             && self
                 .state
                 .revision(key)
@@ -385,7 +387,10 @@ impl<S: State> Data<S> {
                 }
             }
             Cursor::Sessions(after) => {
-                let (sessions, more) = self.sessions.page(after, part_bytes);
+                let (mut sessions, more) = self.sessions.page(after, part_bytes);
+                if canary::is_on(Canary::SnapshotWithoutSessions) {
+                    sessions.clear();
+                }
                 let last = sessions.last().map(|session| session.session);
                 let through = if more { last } else { None };
                 *cursor = match through {

@@ -4,6 +4,7 @@ use super::effects::Message;
 use super::log::Common;
 use super::replica::{Replica, Role};
 use crate::storage::State;
+use kvservice_shared::canary::{self, Canary};
 use kvservice_shared::chain::{Boundaries, Downstream, FromNode, Incarnation, Member, Upstream};
 use kvservice_shared::codec::Batch;
 use kvservice_shared::ids::Seq;
@@ -48,13 +49,17 @@ impl Successor {
         }
     }
 
+    pub(super) fn is_to(&self, other: &Successor) -> bool {
+        self.member.id == other.member.id
+    }
+
     pub(super) fn is_linked(&self) -> bool {
         self.stage == Stage::Linked
     }
 
     /// What it and all behind it hold durably; nothing before the link is settled.
     pub(super) fn stable(&self) -> Seq {
-        if self.is_linked() {
+        if self.is_linked() || canary::is_on(Canary::StableUnsettled) {
             self.stable
         } else {
             Seq::ZERO
@@ -73,7 +78,7 @@ impl<S: State> Replica<S> {
         let Role::Member(member) = &mut self.role else {
             return;
         };
-        if !member.upline.is_settled() {
+        if !member.upline.is_settled() && !canary::is_on(Canary::StableUnsettled) {
             return;
         }
         let Some(successor) = &mut member.successor else {
@@ -144,6 +149,7 @@ impl<S: State> Replica<S> {
             .member()
             .and_then(|m| m.successor.as_ref())
             .is_some_and(|s| s.down)
+            && !canary::is_on(Canary::ReportOnce)
         {
             self.successor_down();
         }

@@ -12,6 +12,7 @@ use super::log::Log;
 use super::pending::{Known, NO_CONN, Named, Pending};
 use super::replica::{Replica, Role};
 use crate::storage::State;
+use kvservice_shared::canary::{self, Canary};
 use kvservice_shared::chain::{
     Answer, AnswerBody, ChainOp, ChainRequest, FromNode, OpenToken, Write,
 };
@@ -66,7 +67,10 @@ impl Head {
             }
         }
         Head {
-            floor: log.last(),
+            floor: match canary::is_on(Canary::NoReadFloor) {
+                true => Seq::ZERO,
+                false => log.last(),
+            },
             builder: None,
             pending,
             waiting: VecDeque::new(),
@@ -231,7 +235,9 @@ impl<S: State> Replica<S> {
         let Some((head, data)) = self.head_mut() else {
             return;
         };
-        let until = head.reads_wait_until(conn, head.pending.last_of_prefix(conn, &prefix));
+        let own = head.pending.last_of_prefix(conn, &prefix);
+        let own = own.filter(|_| !canary::is_on(Canary::ListIgnoresPending));
+        let until = head.reads_wait_until(conn, own);
         if until > data.applied() {
             head.wait(
                 until,
@@ -322,8 +328,10 @@ impl<S: State> Replica<S> {
             Known::NoSession => return head.answer(ticket, AnswerBody::NoSession),
             Known::Forgotten => return head.answer(ticket, AnswerBody::Forgotten),
             Known::Pending(known, seq) if known == hash => {
-                let until = head.resent.entry(conn).or_default();
-                *until = seq.max(*until);
+                if !canary::is_on(Canary::ResentReadsAtOnce) {
+                    let until = head.resent.entry(conn).or_default();
+                    *until = seq.max(*until);
+                }
                 return head.wait(seq, Waiter::Write(ticket));
             }
             Known::Applied => {
@@ -344,6 +352,7 @@ impl<S: State> Replica<S> {
         }
         let held = match write {
             Write::Set { .. } => None,
+            Write::TestSet { key, .. } if canary::is_on(Canary::DecideOnApplied) => data.get(key),
             Write::TestSet { key, .. } | Write::Delete { key } => head.pending.get(data, key),
         };
         let decision = match write {

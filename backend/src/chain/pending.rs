@@ -8,6 +8,7 @@ use super::data::Data;
 use super::sessions::outcome_cost;
 use crate::storage::{Record, State};
 use bytes::Bytes;
+use kvservice_shared::canary::{self, Canary};
 use kvservice_shared::chain::OpenToken;
 use kvservice_shared::codec::{Decision, Effect, Entry};
 use kvservice_shared::ids::{ConnId, RequestId, Seq, SessionSeq, SessionUuid};
@@ -154,6 +155,7 @@ impl Pending {
         let applied = data.sessions().get(session);
         if let Some(pending) = pending
             && let Some(&(hash, seq, _)) = pending.ids.get(&request)
+            && !canary::is_on(Canary::PendingForgotten)
         {
             return Known::Pending(hash, seq);
         }
@@ -162,7 +164,7 @@ impl Pending {
             (None, Some(applied)) => applied.forgotten(),
             (None, None) => return Known::NoSession,
         };
-        if request.0 <= forgotten {
+        if request.0 <= forgotten && !canary::is_on(Canary::WindowForgotten) {
             return Known::Forgotten;
         }
         match applied {
@@ -200,7 +202,8 @@ impl Pending {
             if count <= limits::SESSIONS_MAX && bytes <= limits::SESSIONS_BYTES_MAX {
                 break;
             }
-            if session == spare || self.evicted.contains(&session) || gone.len() == 255 {
+            let going = self.evicted.contains(&session) && !canary::is_on(Canary::EvictTwice);
+            if session == spare || going || gone.len() == 255 {
                 continue;
             }
             count -= 1;

@@ -16,6 +16,7 @@ use super::teach::Teaching;
 use super::upstream::{Learning, Taking, Upline};
 use crate::storage::State;
 use kvservice_shared::api::StorageKind;
+use kvservice_shared::canary::{self, Canary};
 use kvservice_shared::chain::{FromNode, Incarnation, Settings, View};
 use kvservice_shared::codec::Batch;
 use kvservice_shared::ids::{ClusterId, Epoch, Seq};
@@ -327,6 +328,9 @@ impl<S: State> Replica<S> {
         self.saving.count_append(batch.bytes().len());
         self.log.append(batch.clone());
         self.out.journal.push(JournalOp::Append(batch));
+        if canary::is_on(Canary::AnswerBeforeSync) {
+            self.durable = self.log.last();
+        }
     }
 
     /// Recomputes the stable point; a head commits, others report upwards with the flush.
@@ -334,7 +338,7 @@ impl<S: State> Replica<S> {
         let Role::Member(member) = &self.role else {
             return;
         };
-        if !member.upline.is_settled() {
+        if !member.upline.is_settled() && !canary::is_on(Canary::StableUnsettled) {
             return;
         }
         let behind = match (&member.successor, &member.teaching) {
@@ -347,7 +351,7 @@ impl<S: State> Replica<S> {
             self.stable = stable;
             self.report_stable = true;
         }
-        if member.head.is_some() {
+        if member.head.is_some() || canary::is_on(Canary::ApplyStable) {
             self.commit(self.stable);
         }
     }
@@ -397,7 +401,9 @@ impl<S: State> Replica<S> {
         }
         self.out.journal.push(JournalOp::Cut { keep });
         self.durable = self.durable.min(keep);
-        self.stable = self.stable.min(keep);
+        if !canary::is_on(Canary::CutKeepsStable) {
+            self.stable = self.stable.min(keep);
+        }
         true
     }
 
@@ -412,6 +418,9 @@ impl<S: State> Replica<S> {
                 up_to = up_to.min(successor.stable());
             }
         }
+        if canary::is_on(Canary::TrimTooMuch) {
+            up_to = self.data.applied().max(self.log.last());
+        }
         let before = self.log.bytes();
         self.log.trim(up_to, self.config.log_retention_bytes);
         self.count_trimmed(before - self.log.bytes());
@@ -422,7 +431,10 @@ impl<S: State> Replica<S> {
             .last_tick_ms
             .map_or(0, |last| now_ms.saturating_sub(last));
         self.last_tick_ms = Some(now_ms);
-        self.clock_ms += passed.min(TICK_MS_MAX);
+        self.clock_ms += match canary::is_on(Canary::CountPause) {
+            true => passed,
+            false => passed.min(TICK_MS_MAX),
+        };
         self.data.dumps_mut().tick(self.clock_ms);
         self.check_silence();
         if self.clock_ms - self.last_beat_ms >= self.timeout_ms() / BEATS_PER_TIMEOUT {

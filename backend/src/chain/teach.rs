@@ -14,6 +14,7 @@ use super::replica::{Replica, Role};
 use super::upstream::part_bytes;
 use crate::storage::State;
 use kvservice_shared::api::LearnerPhase;
+use kvservice_shared::canary::{self, Canary};
 use kvservice_shared::chain::{
     Boundaries, Downstream, FromNode, Incarnation, LearnerReport, Member, Resume, SnapshotPart,
     Unfinished, Upstream,
@@ -121,7 +122,7 @@ impl Teaching {
 
     /// What the tail may call stable, given its own durable point.
     pub(super) fn holds_stable_at(&self, durable: Seq) -> Seq {
-        if self.joint {
+        if self.joint && !canary::is_on(Canary::NotJoint) {
             durable.min(self.durable)
         } else {
             durable
@@ -223,7 +224,8 @@ impl<S: State> Replica<S> {
         let Some(teaching) = &mut member.teaching else {
             return;
         };
-        let (id, offered) = (teaching.member.id, teaching.offered);
+        let id = teaching.member.id;
+        let offered = teaching.offered && !canary::is_on(Canary::LearnerForgotten);
         teaching.lost = true;
         if !offered {
             member.teaching = None;
@@ -426,10 +428,14 @@ impl<S: State> Replica<S> {
         if !settled || teaching.stage != Stage::Linked || !teaching.complete || teaching.lost {
             return;
         }
-        if teaching.sent == last && teaching.in_flight_bytes <= JOINT_BYTES {
+        let close = teaching.sent == last && teaching.in_flight_bytes <= JOINT_BYTES;
+        if close || canary::is_on(Canary::PromoteEarly) {
             teaching.joint = true;
         }
-        if teaching.joint && !teaching.offered && teaching.durable >= stable {
+        let holds_all = teaching.durable >= stable;
+        let ready =
+            holds_all || canary::is_on(Canary::PromoteEarly) || canary::is_on(Canary::ReadyBehind);
+        if teaching.joint && !teaching.offered && ready {
             teaching.offered = true;
             let id = teaching.member.id;
             self.meta.offer = Some(id);

@@ -7,6 +7,7 @@ use super::effects::{LinkId, Message};
 use super::log::Log;
 use super::replica::{Replica, Role};
 use crate::storage::State;
+use kvservice_shared::canary::{self, Canary};
 use kvservice_shared::chain::{
     Downstream, Incarnation, Resume, Run, SnapshotPart, Unfinished, Upstream,
 };
@@ -41,6 +42,10 @@ impl Upline {
 
     pub(super) fn is_settled(&self) -> bool {
         self.settled
+    }
+
+    pub(super) fn is_head(&self) -> bool {
+        self.settled && self.link.is_none()
     }
 }
 
@@ -140,7 +145,7 @@ impl<S: State> Replica<S> {
 
     /// Whether this comes from whom this node follows, in its own epoch. Notes the sign of life.
     fn hears(&mut self, link: LinkId, epoch: Epoch) -> bool {
-        if epoch != self.epoch() {
+        if epoch != self.epoch() && !canary::is_on(Canary::SkipFence) {
             return false;
         }
         let now = self.clock_ms;
@@ -233,7 +238,9 @@ impl<S: State> Replica<S> {
     }
 
     fn unfinished(&self) -> Option<Unfinished> {
-        let goes_on = !self.is_whole() && self.taking.term == self.epoch().term;
+        let same_term =
+            self.taking.term == self.epoch().term || canary::is_on(Canary::ResumeAnyTerm);
+        let goes_on = !self.is_whole() && same_term;
         let next = self.taking.next.clone().filter(|_| goes_on)?;
         Some(Unfinished {
             next,
@@ -406,7 +413,7 @@ impl<S: State> Replica<S> {
         match &mut self.role {
             Role::Member(member) => {
                 if let Some(link) = member.upline.link
-                    && member.upline.settled
+                    && (member.upline.settled || canary::is_on(Canary::StableUnsettled))
                     && self.report_stable
                 {
                     self.report_stable = false;
@@ -460,6 +467,14 @@ impl<S: State> Replica<S> {
             Role::Member(member) if member.upline.link == Some(link) => {
                 // It settled what it settled: a member changes nothing by itself, it asks.
                 member.upline.link = None;
+                if canary::is_on(Canary::CutAlone) {
+                    let applied = self.data.applied();
+                    let part = self.log.after_seq(applied).next();
+                    let keep = part
+                        .filter(|batch| batch.first() <= applied)
+                        .map(Batch::last);
+                    self.cut(keep.unwrap_or(applied));
+                }
                 self.ask_view();
             }
             Role::Learner(learning) if learning.link == link => {
@@ -475,9 +490,17 @@ impl<S: State> Replica<S> {
         let (now, timeout) = (self.clock_ms, self.timeout_ms());
         match &mut self.role {
             Role::Member(member) if member.head.is_none() => {
-                if now - member.upline.heard_ms > timeout {
-                    self.ask_view();
+                let silent_ms = now - member.upline.heard_ms;
+                if silent_ms <= timeout {
+                    return;
                 }
+                // A link may carry nothing down and everything up: its predecessor hears this node, and notices
+                // nothing. Closed, it is dialled again.
+                let dead = member.upline.link.take_if(|_| silent_ms > 2 * timeout);
+                if let Some(link) = dead {
+                    self.send(Message::CloseUp(link));
+                }
+                self.ask_view();
             }
             Role::Learner(learning) if now - learning.heard_ms > 2 * timeout => {
                 let link = learning.link;

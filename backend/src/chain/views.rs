@@ -6,6 +6,7 @@ use super::order::Head;
 use super::replica::{Membership, Replica, Role};
 use super::upstream::Upline;
 use crate::storage::State;
+use kvservice_shared::canary::{self, Canary};
 use kvservice_shared::chain::{
     Boundaries, FromNode, Incarnation, Refusal, Register, Report, ToNode, View,
 };
@@ -174,15 +175,21 @@ impl<S: State> Replica<S> {
         let links_before = self.wanted_links();
         let before = std::mem::replace(&mut self.role, Role::Idle);
         let learned = matches!(before, Role::Learner(_));
+        let mut kept = None;
         let head = match before {
-            Role::Member(member) => member.head,
+            Role::Member(member) => {
+                kept = Some((member.upline, member.successor));
+                member.head
+            }
             _ => None,
         };
         self.meta.cluster = Some(view.cluster);
         self.meta.term = self.meta.term.max(view.epoch.term);
         self.meta.offer = None;
         self.meta.view = Some(view);
-        self.out.meta = Some(self.meta.clone());
+        if !canary::is_on(Canary::ViewNotStored) {
+            self.out.meta = Some(self.meta.clone());
+        }
         self.report_soon();
         match position {
             None => {
@@ -200,6 +207,9 @@ impl<S: State> Replica<S> {
                 // It said that it holds nothing, and was named with nothing.
                 self.forget_snapshot();
                 self.become_member(position, head);
+                if canary::is_on(Canary::KeepLink) {
+                    self.keep_links(kept);
+                }
             }
         }
         if self.wanted_links() != links_before {
@@ -218,6 +228,9 @@ impl<S: State> Replica<S> {
     /// Closes a dialled link: whoever gives up a peer does.
     pub(super) fn close_down(&mut self, peer: Incarnation) {
         self.up.remove(&peer);
+        if canary::is_on(Canary::KeepsGivenUpLink) {
+            return;
+        }
         self.send(Message::CloseDown(peer));
     }
 
@@ -256,6 +269,20 @@ impl<S: State> Replica<S> {
         }
         self.recompute_stable();
         self.report_stable = !is_head;
+    }
+
+    /// A bug that a test can switch on: what was settled in the last view stays so.
+    fn keep_links(&mut self, kept: Option<(Upline, Option<Successor>)>) {
+        if let (Role::Member(member), Some((upline, successor))) = (&mut self.role, kept) {
+            if member.head.is_none() && upline.is_settled() && !upline.is_head() {
+                member.upline = upline;
+            }
+            if let (Some(now), Some(before)) = (&mut member.successor, successor)
+                && now.is_to(&before)
+            {
+                *now = before;
+            }
+        }
     }
 
     /// The peers that this node dials: `next`, `second`, and its learner.

@@ -3,6 +3,7 @@
 use super::outage::Phase;
 use super::{Coordinator, NodeLink};
 use kvservice_shared::api::EventKind;
+use kvservice_shared::canary::{self, Canary};
 use kvservice_shared::chain::{Incarnation, Member, ToNode};
 use kvservice_shared::ids::Epoch;
 use std::collections::BTreeSet;
@@ -127,7 +128,8 @@ impl Coordinator {
         if let Some(repeated) = known.find(|a| a.of == accused) {
             return repeated.doubtful;
         }
-        let doubtful = self.accusations.iter().any(|a| a.by == by && a.wrong);
+        let wrong_before = self.accusations.iter().any(|a| a.by == by && a.wrong);
+        let doubtful = wrong_before && !canary::is_on(Canary::AccuserBelieved);
         if self.accusations.len() < ACCUSATIONS_MAX {
             let at_ms = now;
             self.accusations.push_back(Accusation {
@@ -155,12 +157,15 @@ impl Coordinator {
             return;
         }
         let overdue = self.clock_ms - round.since_ms > self.timeout_ms();
-        let lives = |id: &Incarnation| round.answered.contains(id) && !round.failed.contains(id);
+        let silent_too = canary::is_on(Canary::ViewOfSilent);
+        let lives = |id: &Incarnation| {
+            (round.answered.contains(id) || silent_too) && !round.failed.contains(id)
+        };
         let condemned = |id: &Incarnation| {
             round.failed.contains(id) || round.accused.iter().any(|(by, of)| of == id && lives(by))
         };
         let awaits = |member: &&Member| {
-            let silent = !round.answered.contains(&member.id) && !condemned(&member.id);
+            let silent = !lives(&member.id) && !condemned(&member.id);
             // After a restart members get their grace to connect; a connected one answers or is overdue.
             silent && (!overdue || self.link_of(member.id).is_none() && self.is_in_grace())
         };
@@ -219,11 +224,11 @@ impl Coordinator {
         let left: Vec<Member> = members.iter().filter(|m| m.id != id).cloned().collect();
         let wanted = self.config.settings.min_replicas.max(1) as usize;
         let serving = matches!(self.phase, Phase::Serving) && self.round.is_none();
-        if self.stopping {
+        if self.stopping && !canary::is_on(Canary::ViewsWhileStopping) {
             // It serves until this front-end has answered what it has; the end of the connection is the answer.
             return;
         }
-        if left.len() < wanted || !serving {
+        if left.len() < wanted && !canary::is_on(Canary::LastMemberLeaves) || !serving {
             return self.send(link, ToNode::StopInPlace);
         }
         let epoch = self.next_epoch();

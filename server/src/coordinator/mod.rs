@@ -21,6 +21,7 @@ mod status;
 
 use failure::{Accusation, Round};
 use join::Joining;
+use kvservice_shared::canary::{self, Canary};
 use kvservice_shared::chain::{FromNode, Incarnation, Member, Register, Settings, ToNode, View};
 use kvservice_shared::ids::{ClusterId, Epoch, NodeId};
 use nodes::Node;
@@ -132,6 +133,7 @@ pub struct Coordinator {
     last_beat_ms: u64,
     now_ms: u64,
     out: Output,
+    store_late: Option<Stored>,
 }
 
 /// One tick counts as at most this much observed time: a process that was paused suspects nobody for it.
@@ -163,6 +165,7 @@ impl Coordinator {
             last_beat_ms: 0,
             now_ms: 0,
             out: Output::default(),
+            store_late: None,
         };
         coordinator.start();
         coordinator
@@ -187,7 +190,12 @@ impl Coordinator {
             self.route = Some(route.clone());
             self.out.route = Some(route);
         }
-        std::mem::take(&mut self.out)
+        let mut out = std::mem::take(&mut self.out);
+        if canary::is_on(Canary::TellBeforeStored) {
+            // With the next flush that has anything to store.
+            std::mem::swap(&mut out.store, &mut self.store_late);
+        }
+        out
     }
 
     /// The current view.
@@ -350,7 +358,7 @@ impl Coordinator {
 
     /// What can be done next, whatever happened.
     fn advance(&mut self) {
-        if self.stopping {
+        if self.stopping && !canary::is_on(Canary::ViewsWhileStopping) {
             return;
         }
         self.advance_outage();

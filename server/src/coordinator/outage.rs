@@ -5,6 +5,7 @@
 
 use super::{Coordinator, NodeLink};
 use kvservice_shared::api::{EventKind, StorageKind};
+use kvservice_shared::canary::{self, Canary};
 use kvservice_shared::chain::{Incarnation, Member, Register, ToNode, View};
 use kvservice_shared::ids::{ClusterId, Epoch};
 use std::collections::BTreeSet;
@@ -161,7 +162,7 @@ impl Coordinator {
             node.register.term.max(of_view)
         });
         let highest = terms.max().unwrap_or(0).max(self.stored.term);
-        self.stored.term = highest + 1;
+        self.stored.term = highest + u32::from(!canary::is_on(Canary::NoClaim));
         self.store();
         self.phase = Phase::Claiming;
         self.round = None;
@@ -189,7 +190,10 @@ impl Coordinator {
         self.nodes
             .values()
             .map(|node| &node.register)
-            .find(|register| is_same(register, member.id))
+            .find(|register| {
+                let placed = register.address == member.address;
+                is_same(register, member.id) || placed && canary::is_on(Canary::WipedCounts)
+            })
     }
 
     /// Whether a member's process is known to be gone for good: it ran in memory, and a new node without data
@@ -223,7 +227,7 @@ impl Coordinator {
                 .nodes
                 .values()
                 .any(|node| node.register.cluster.is_some());
-            if accounted && !data_elsewhere {
+            if accounted && !data_elsewhere && !canary::is_on(Canary::NeverFoundedAgain) {
                 self.news(
                     "every member of the last view ran in memory and was started anew: its data are gone, \
                      a new cluster is founded",
@@ -318,7 +322,8 @@ impl Coordinator {
         let offers = reports
             .iter()
             .filter(|r| r.view.as_ref().is_some_and(|v| v.epoch == best.epoch));
-        let offered = offers.filter_map(|r| r.offer);
+        let offered =
+            offers.filter_map(|r| r.offer.filter(|_| !canary::is_on(Canary::OfferIgnored)));
         let needed = best.members.iter().map(|m| m.id).chain(offered);
         Some(needed.filter(|id| !kept(*id)).collect())
     }

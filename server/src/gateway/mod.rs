@@ -23,6 +23,7 @@ pub use answers::shed;
 pub use dumps::{DumpAnswer, DumpPage};
 
 use kvservice_shared::api::{ApiError, ErrorCode, Op, Outcome, Request, Response, Status};
+use kvservice_shared::canary::{self, Canary};
 use kvservice_shared::chain::{Answer, AnswerBody, ChainOp, ChainRequest, Write};
 use kvservice_shared::ids::{ConnId, Epoch, RequestId, SessionSeq, SessionUuid, Ticket};
 use kvservice_shared::limits;
@@ -185,7 +186,7 @@ impl Gateway {
             }
             Input::Route(route) => self.on_route(route),
             Input::Answers(epoch, answers) => {
-                if self.route == Route::Head(epoch) {
+                if self.route == Route::Head(epoch) || canary::is_on(Canary::FormerHeadAnswers) {
                     for answer in answers {
                         self.on_answer(answer);
                     }
@@ -358,6 +359,9 @@ impl Gateway {
         match self.route.clone() {
             Route::Head(_) => {
                 for (ticket, pending) in &mut self.pending {
+                    if pending.sent > 0 && canary::is_on(Canary::NoResend) {
+                        continue;
+                    }
                     pending.sent += 1;
                     let conn = pending.asker.conn();
                     let op = pending.op.clone();

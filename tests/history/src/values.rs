@@ -1,8 +1,9 @@
 //! Key by key, by values alone: is there an order of the calls in which each does what it says?
 //!
 //! Just-in-time linearization (Lowe, "Testing for linearizability", 2017): calls are looked at in the order of
-//! time, and every state that the key may be in is kept, with the open calls that took effect on the way there. A
-//! call takes effect no earlier than some call's return asks for it. Reads take effect as soon as they can.
+//! time, and take effect no earlier than some call's return asks for it; reads as soon as they can. Where several
+//! could, all are tried, one after the other, and no state twice. Revisions say which to try first, and nothing
+//! else: a right history is found right at once, however many calls were open together.
 //!
 //! A call whose outcome is unknown stays open for ever, so it is let take effect only right before one that sees
 //! what it did: any order in which it does so earlier, or for nobody to see, is as good without.
@@ -10,9 +11,12 @@
 use crate::call::{Answer, Call, Op};
 use crate::{Refused, unique_values};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::rc::Rc;
 
-/// Open calls of one key at once.
-const OPEN_MAX: u32 = u128::BITS;
+/// Open calls of one key at once whose answers came.
+const OPEN_MAX: usize = u128::BITS as usize;
+/// States that are looked at before a key is given up: wrong histories may have more than anybody can wait for.
+const STATES_MAX: usize = 3_000_000;
 
 /// What a key holds: 0 is nothing.
 type Value = u32;
@@ -31,6 +35,8 @@ struct Step {
     invoked: u64,
     /// `None`: it may never happen.
     returned: Option<u64>,
+    /// The revision that it is said or seen to have written.
+    hint: u64,
     call: usize,
 }
 
@@ -63,6 +69,7 @@ pub fn check(history: &[Call]) -> Result<usize, Refused> {
     }
     for (key, mut of_key) in steps {
         of_key.drop_unseen();
+        of_key.add_hints();
         linearize(&of_key.steps).map_err(|stuck| match stuck {
             Stuck::At(call) => Refused::Wrong(format!(
                 "no order of the calls on {key:?} has {}",
@@ -70,6 +77,10 @@ pub fn check(history: &[Call]) -> Result<usize, Refused> {
             )),
             Stuck::Crowded => Refused::Unfit(format!(
                 "more than {OPEN_MAX} calls on {key:?} are open at once"
+            )),
+            Stuck::Lost(call) => Refused::Unfit(format!(
+                "no order of the calls on {key:?} was found in {STATES_MAX} tries that has {}",
+                history[call]
             )),
         })?;
     }
@@ -79,6 +90,8 @@ pub fn check(history: &[Call]) -> Result<usize, Refused> {
 #[derive(Default)]
 struct Key<'a> {
     values: HashMap<&'a str, Value>,
+    /// The revisions that values were seen with.
+    seen: HashMap<Value, u64>,
     steps: Vec<Step>,
 }
 
@@ -96,8 +109,32 @@ impl<'a> Key<'a> {
                 Answer::Unknown => None,
                 _ => Some(of.returned.unwrap_or(u64::MAX)),
             },
+            hint: match of.answer {
+                Answer::Set { revision }
+                | Answer::Swapped { revision }
+                | Answer::Deleted { revision } => revision,
+                _ => u64::MAX,
+            },
             call,
         });
+        if let (
+            Effect::Read(value),
+            Answer::Value { revision, .. } | Answer::NotSwapped { revision, .. },
+        ) = (effect, &of.answer)
+        {
+            self.seen.insert(value, *revision);
+        }
+    }
+
+    /// When somebody saw them, writes of which nobody was told what came of them come in their place.
+    fn add_hints(&mut self) {
+        for step in self.steps.iter_mut().filter(|step| step.hint == u64::MAX) {
+            if let Effect::Write(new) | Effect::Swap { new, .. } = step.effect
+                && let Some(revision) = self.seen.get(&new)
+            {
+                step.hint = *revision;
+            }
+        }
     }
 
     /// Calls that perhaps took effect, and if so for nobody to see.
@@ -207,157 +244,190 @@ enum Stuck {
     At(usize),
     /// More calls are open than can be followed.
     Crowded,
+    /// Too many orders, and none was right so far; this call is the farthest that one came.
+    Lost(usize),
 }
 
-/// What the key may hold, and which of the open calls took effect.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// Where a search stands: what the key holds, and which of the open calls took effect.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Config {
+    /// Events that are done with.
+    event: usize,
     value: Value,
+    /// Calls whose answers came, by their slots.
     done: u128,
+    /// Calls of unknown outcome that took effect.
+    unknown: Rc<Vec<usize>>,
     /// An unknown call took effect last, and nobody saw it yet.
     unseen: bool,
 }
 
-struct Open {
-    slots: Vec<Option<Step>>,
+/// What happens at one time.
+#[derive(Clone, Copy)]
+enum Event {
+    Invoked(usize),
+    Returned(usize),
 }
 
-fn linearize(steps: &[Step]) -> Result<(), Stuck> {
-    // At one time, invocations come first: calls that only touch may have taken effect in either order.
-    let mut events: Vec<(u64, bool, usize)> = Vec::with_capacity(2 * steps.len());
-    for (index, step) in steps.iter().enumerate() {
-        events.push((step.invoked, false, index));
-        if let Some(returned) = step.returned {
-            events.push((returned, true, index));
-        }
-    }
-    events.sort_unstable();
-    let mut open = Open { slots: Vec::new() };
-    let mut slot_of = vec![0; steps.len()];
-    let mut configs = HashSet::from([Config {
-        value: 0,
-        done: 0,
-        unseen: false,
-    }]);
-    for (_, returns, index) in events {
-        if !returns {
-            let slot = open.take_slot(steps[index], &mut configs);
-            slot_of[index] = slot.ok_or(Stuck::Crowded)?;
-            continue;
-        }
-        let slot = slot_of[index];
-        configs = open.until_done(slot, &configs);
-        if configs.is_empty() {
-            return Err(Stuck::At(steps[index].call));
-        }
-        open.slots[slot as usize] = None;
-    }
-    Ok(())
+/// The events of one key in order, and the slots of its calls.
+struct Timeline<'a> {
+    steps: &'a [Step],
+    events: Vec<Event>,
+    slots: Vec<usize>,
+    /// After each event, the calls that are open: whose answers come yet, and of unknown outcome.
+    open: Vec<Rc<Vec<usize>>>,
 }
 
-impl Open {
-    fn take_slot(&mut self, step: Step, configs: &mut HashSet<Config>) -> Option<u32> {
-        if !self.slots.iter().any(Option::is_none) && self.slots.len() == OPEN_MAX as usize {
-            self.forget_done(configs);
+impl<'a> Timeline<'a> {
+    fn new(steps: &'a [Step]) -> Result<Timeline<'a>, Stuck> {
+        // At one time, invocations come first: calls that only touch may have taken effect in either order.
+        let mut order: Vec<(u64, bool, usize)> = Vec::with_capacity(2 * steps.len());
+        for (index, step) in steps.iter().enumerate() {
+            order.push((step.invoked, false, index));
+            order.extend(step.returned.map(|returned| (returned, true, index)));
         }
-        let slot = match self.slots.iter().position(Option::is_none) {
-            Some(slot) => slot,
-            None if self.slots.len() < OPEN_MAX as usize => {
-                self.slots.push(None);
-                self.slots.len() - 1
-            }
-            None => return None,
+        order.sort_unstable();
+        let mut timeline = Timeline {
+            steps,
+            events: Vec::with_capacity(order.len()),
+            slots: vec![0; steps.len()],
+            open: Vec::with_capacity(order.len()),
         };
-        self.slots[slot] = Some(step);
-        Some(slot as u32)
+        let mut taken: u128 = 0;
+        let mut open: Vec<usize> = Vec::new();
+        for (_, returns, index) in order {
+            if returns {
+                taken &= !(1 << timeline.slots[index]);
+                open.retain(|other| *other != index);
+                timeline.events.push(Event::Returned(index));
+            } else {
+                if steps[index].returned.is_some() {
+                    let slot = taken.trailing_ones() as usize;
+                    if slot >= OPEN_MAX {
+                        return Err(Stuck::Crowded);
+                    }
+                    taken |= 1 << slot;
+                    timeline.slots[index] = slot;
+                }
+                open.push(index);
+                timeline.events.push(Event::Invoked(index));
+            }
+            timeline.open.push(Rc::new(open.clone()));
+        }
+        Ok(timeline)
     }
 
-    /// Unknown calls that took effect however it went need no slot any more.
-    fn forget_done(&mut self, configs: &mut HashSet<Config>) {
-        let everywhere = configs.iter().fold(u128::MAX, |all, c| all & c.done);
-        let mut gone = 0;
-        for (slot, open) in self.slots.iter_mut().enumerate() {
-            if everywhere >> slot & 1 == 1 && open.is_some_and(|step| step.returned.is_none()) {
-                *open = None;
-                gone |= 1 << slot;
+    /// Goes on with the events until one needs a call that did not take effect yet. `None`: that is all.
+    fn advance(&self, config: &mut Config) -> Option<usize> {
+        while let Some(event) = self.events.get(config.event) {
+            match *event {
+                Event::Invoked(index) => self.read(config, index),
+                Event::Returned(index) => {
+                    let bit = 1_u128 << self.slots[index];
+                    if config.done & bit == 0 || config.unseen {
+                        return Some(index);
+                    }
+                    config.done &= !bit;
+                }
             }
+            config.event += 1;
         }
-        *configs = configs
+        None
+    }
+
+    /// A read of what the key holds takes effect.
+    fn read(&self, config: &mut Config, index: usize) {
+        let step = &self.steps[index];
+        if let (Effect::Read(value), Some(_)) = (step.effect, step.returned)
+            && value == config.value
+        {
+            let bit = 1 << self.slots[index];
+            config.unseen &= config.done & bit != 0;
+            config.done |= bit;
+        }
+    }
+
+    fn is_done(&self, config: &Config, index: usize) -> bool {
+        match self.steps[index].returned {
+            Some(_) => config.done >> self.slots[index] & 1 == 1,
+            None => config.unknown.contains(&index),
+        }
+    }
+
+    /// Where it may go from here, by one call that takes effect and is no read. The likeliest last.
+    fn next(&self, config: &Config) -> Vec<Config> {
+        let open = match config.event.checked_sub(1) {
+            Some(before) => Rc::clone(&self.open[before]),
+            None => return Vec::new(),
+        };
+        let mut left: Vec<usize> = open
             .iter()
-            .map(|c| Config {
-                done: c.done & !gone,
-                ..*c
-            })
+            .copied()
+            .filter(|index| !self.is_done(config, *index))
             .collect();
-    }
-
-    /// All that the key may hold once the call in this slot took effect.
-    fn until_done(&self, slot: u32, configs: &HashSet<Config>) -> HashSet<Config> {
-        let bit = 1_u128 << slot;
-        let mut reached = HashSet::new();
-        let mut seen: HashSet<Config> = HashSet::new();
-        let mut stack: Vec<Config> = configs.iter().map(|config| self.read(*config)).collect();
-        while let Some(config) = stack.pop() {
-            if !seen.insert(config) {
-                continue;
-            }
-            if config.done & bit != 0 {
-                if !config.unseen {
-                    reached.insert(Config {
-                        done: config.done & !bit,
-                        ..config
-                    });
+        left.sort_by_key(|index| std::cmp::Reverse((self.steps[*index].hint, *index)));
+        let mut next = Vec::new();
+        for index in left {
+            if let Some(mut after) = self.after(config, index) {
+                for open in open.iter() {
+                    self.read(&mut after, *open);
                 }
-                continue;
-            }
-            for (slot, step) in self.slots.iter().enumerate() {
-                if let Some(step) = step
-                    && config.done >> slot & 1 == 0
-                    && let Some(next) = config.after(step, slot)
-                {
-                    stack.push(self.read(next));
-                }
+                next.push(after);
             }
         }
-        reached
+        next
     }
 
-    /// Every open read of what the key holds takes effect.
-    fn read(&self, mut config: Config) -> Config {
-        for (slot, step) in self.slots.iter().enumerate() {
-            if let Some(Step {
-                effect: Effect::Read(value),
-                ..
-            }) = step
-                && *value == config.value
-                && config.done >> slot & 1 == 0
-            {
-                config.done |= 1 << slot;
-                config.unseen = false;
-            }
-        }
-        config
-    }
-}
-
-impl Config {
     /// A call that is no read takes effect.
-    fn after(self, step: &Step, slot: usize) -> Option<Config> {
+    fn after(&self, config: &Config, index: usize) -> Option<Config> {
+        let step = &self.steps[index];
         let unknown = step.returned.is_none();
         let value = match step.effect {
             Effect::Read(_) => return None,
             // An unknown one that nobody saw is not written over.
-            Effect::Write(_) if self.unseen => return None,
+            Effect::Write(_) if config.unseen => return None,
             Effect::Write(new) => new,
-            Effect::Swap { test, .. } if test != self.value => return None,
+            Effect::Swap { test, .. } if test != config.value => return None,
             Effect::Swap { new, .. } => new,
-            Effect::Delete if self.value == 0 || (unknown && self.unseen) => return None,
+            Effect::Delete if config.value == 0 || (unknown && config.unseen) => return None,
             Effect::Delete => 0,
         };
-        Some(Config {
-            value,
-            done: self.done | 1 << slot,
-            unseen: unknown,
-        })
+        let mut after = config.clone();
+        after.value = value;
+        after.unseen = unknown;
+        match unknown {
+            true => Rc::make_mut(&mut after.unknown).push(index),
+            false => after.done |= 1 << self.slots[index],
+        }
+        Some(after)
     }
+}
+
+fn linearize(steps: &[Step]) -> Result<(), Stuck> {
+    let timeline = Timeline::new(steps)?;
+    let mut seen: HashSet<Config> = HashSet::new();
+    let mut farthest = (0, 0);
+    let mut stack = vec![Config {
+        event: 0,
+        value: 0,
+        done: 0,
+        unknown: Rc::default(),
+        unseen: false,
+    }];
+    while let Some(mut config) = stack.pop() {
+        let Some(needed) = timeline.advance(&mut config) else {
+            return Ok(());
+        };
+        if config.event >= farthest.0 {
+            farthest = (config.event, steps[needed].call);
+        }
+        if seen.len() > STATES_MAX {
+            return Err(Stuck::Lost(farthest.1));
+        }
+        if !seen.contains(&config) {
+            stack.extend(timeline.next(&config));
+            seen.insert(config);
+        }
+    }
+    Err(Stuck::At(farthest.1))
 }

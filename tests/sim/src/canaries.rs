@@ -1,13 +1,68 @@
-//! Bugs that can be switched on.
+//! Bugs that can be switched on, and within how many seeds each is found.
 
+use crate::hunt::hunt_with;
 use crate::run::Plan;
 use anyhow::{Result, bail};
+use kvservice_shared::canary::Canary;
 use std::num::NonZero;
+use std::time::Instant;
+
+/// Every canary must be found within so many seeds.
+pub const SEEDS_MAX: u64 = 500;
 
 /// Switches each canary on and hunts it.
 ///
 /// # Errors
 /// If one is not found, or this simulator was built without them.
-pub fn hunt_all(_plan: Plan, _jobs: Option<NonZero<usize>>, _only: Option<&str>) -> Result<()> {
-    bail!("not yet")
+pub fn hunt_all(plan: Plan, jobs: Option<NonZero<usize>>, only: Option<&str>) -> Result<()> {
+    if !cfg!(feature = "canaries") {
+        bail!(
+            "this simulator was built without canaries: `cargo xtask sim --canaries` builds one with them"
+        );
+    }
+    let wanted = |canary: &&Canary| only.is_none_or(|name| format!("{canary:?}") == name);
+    let chosen: Vec<Canary> = Canary::ALL.iter().filter(wanted).copied().collect();
+    if chosen.is_empty() {
+        let names: Vec<String> = Canary::ALL
+            .iter()
+            .map(|canary| format!("{canary:?}"))
+            .collect();
+        bail!("no canary has this name; there are {}", names.join(", "));
+    }
+    println!("{:<24} {:>6} {:>8}  found as", "canary", "seeds", "seconds");
+    let mut missed = Vec::new();
+    for canary in chosen {
+        let started = Instant::now();
+        let (totals, found) = hunt_with(Some(canary), plan, SEEDS_MAX, jobs, &|_| {});
+        let seconds = started.elapsed().as_secs_f64();
+        let name = format!("{canary:?}");
+        match found {
+            Some(found) => {
+                let seeds = found.plan.seed - plan.seed + 1;
+                let what: String = found.failure.what.chars().take(120).collect();
+                println!(
+                    "{name:<24} {seeds:>6} {seconds:>8.1}  {}",
+                    what.replace('\n', " ")
+                );
+            }
+            None => {
+                println!(
+                    "{name:<24} {:>6} {seconds:>8.1}  NOT FOUND: {}",
+                    totals.seeds,
+                    canary.about()
+                );
+                missed.push(name);
+            }
+        }
+    }
+    match missed.is_empty() {
+        true => Ok(()),
+        false => bail!("not found within {SEEDS_MAX} seeds: {}", missed.join(", ")),
+    }
+}
+
+/// Switches a canary on in this thread.
+pub fn switch(_canary: Option<Canary>) {
+    #[cfg(feature = "canaries")]
+    kvservice_shared::canary::switch(_canary);
 }

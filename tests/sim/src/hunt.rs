@@ -1,6 +1,8 @@
 //! Many runs, on all cores; and of one that fails, the shortest.
 
+use crate::canaries::switch;
 use crate::run::{Done, Failure, Plan, Traced, run};
+use kvservice_shared::canary::Canary;
 use std::collections::BTreeMap;
 use std::num::NonZero;
 use std::sync::Mutex;
@@ -47,6 +49,17 @@ pub fn hunt(
     jobs: Option<NonZero<usize>>,
     each: &(dyn Fn(&Totals) + Sync),
 ) -> (Totals, Option<Found>) {
+    hunt_with(None, plan, seeds, jobs, each)
+}
+
+/// The same with a bug switched on.
+pub(crate) fn hunt_with(
+    canary: Option<Canary>,
+    plan: Plan,
+    seeds: u64,
+    jobs: Option<NonZero<usize>>,
+    each: &(dyn Fn(&Totals) + Sync),
+) -> (Totals, Option<Found>) {
     let jobs = jobs.or_else(|| std::thread::available_parallelism().ok());
     let next = AtomicU64::new(0);
     let stop_at = AtomicU64::new(seeds);
@@ -55,6 +68,7 @@ pub fn hunt(
     std::thread::scope(|scope| {
         for _ in 0..jobs.map_or(1, NonZero::get) {
             scope.spawn(|| {
+                switch(canary);
                 loop {
                     let number = next.fetch_add(1, Ordering::Relaxed);
                     if number >= stop_at.load(Ordering::Relaxed) {

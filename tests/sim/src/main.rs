@@ -117,6 +117,7 @@ fn fail(args: &Args, found: &Found) -> Result<()> {
         "seed {} fails: {}\nlooking for the shortest run that does …",
         found.plan.seed, found.failure.what
     );
+    std::io::stdout().flush()?;
     let (short, traced) = shortest(found);
     for line in &traced.trace[traced.trace.len().saturating_sub(TRACE_LINES)..] {
         println!("{line}");

@@ -7,20 +7,21 @@
 
 mod client;
 mod faults;
+mod removals;
 mod verdict;
 
-use crate::cluster::{Cluster, Slot};
+use crate::cluster::Cluster;
 use crate::front_end::Flags;
 use crate::net::Place;
-use crate::node::name;
+use crate::node::{name, node_id};
 use crate::rng::Rng;
 use client::{Client, History};
 use faults::{Rates, Undo};
 use kvservice_history::Call;
-use kvservice_server::coordinator::Stored;
 use kvservice_shared::api::StorageKind;
 use kvservice_shared::api::json::responses_to_json;
 use kvservice_shared::chain::Settings;
+use removals::Removals;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -77,9 +78,8 @@ pub struct Run {
     undo: Vec<(u64, Undo)>,
     /// Who hears little of what is sent to it, and until when.
     slow: Option<(Place, u64)>,
+    removals: Removals,
     storage: StorageKind,
-    /// Some node was asked to leave.
-    left: bool,
     /// The front-end lost its directory.
     wiped: bool,
     step: Option<usize>,
@@ -119,8 +119,8 @@ impl Run {
             history: History::default(),
             undo: Vec::new(),
             slow: None,
+            removals: Removals::default(),
             storage,
-            left: false,
             wiped: false,
             step: None,
             done: Done::default(),
@@ -151,6 +151,7 @@ impl Run {
             }
             self.answers();
             self.ended()?;
+            self.removed()?;
             self.cluster.tick();
         }
         self.step = None;
@@ -234,8 +235,27 @@ impl Run {
         }
     }
 
+    fn removed(&mut self) -> Result<(), String> {
+        let slots = &self.cluster.slots;
+        let place = |node| {
+            let mut at = slots.iter().enumerate();
+            at.find(|(index, slot)| node_id(*index, slot.lives, &slot.config) == node)
+                .map(|(index, _)| Place::Node(index))
+        };
+        self.removals.check(
+            self.cluster.stored.view.as_ref(),
+            self.cluster.now_ms,
+            place,
+        )
+    }
+
     /// No node may call anything fatal; whoever ended otherwise comes back.
     fn ended(&mut self) -> Result<(), String> {
+        let returns = |undo: &Undo| matches!(undo, Undo::StartFrontEnd);
+        if self.cluster.front_end.is_none() && !self.undo.iter().any(|(_, undo)| returns(undo)) {
+            let at = self.cluster.now_ms + 100 + self.rng.below(1500) as u64;
+            self.undo.push((at, Undo::StartFrontEnd));
+        }
         for index in 0..self.cluster.slots.len() {
             let slot = &self.cluster.slots[index];
             let Some(reason) = slot.ended.as_ref().filter(|_| slot.node.is_none()) else {
@@ -285,31 +305,9 @@ impl Run {
         }
     }
 
-    /// Nodes that run in memory, and are told to stop one after the other, take their data with them. So does one
-    /// that dies just when the others are falsely suspected: it answered, and is the next view. A view of nodes
-    /// that were long dead is something else.
+    /// The members of the last view ran in memory, and all were started anew: their data are gone, as promised.
     fn is_abandoned(&self) -> bool {
-        const JUST_MS: u64 = 3000;
-        if self.cluster.oracle.founded_anew {
-            return true;
-        }
-        if self.storage == StorageKind::Disk {
-            return false;
-        }
-        let Stored {
-            view: Some(view), ..
-        } = &self.cluster.stored
-        else {
-            return false;
-        };
-        let runs = view
-            .members
-            .iter()
-            .any(|member| self.cluster.node_of(member.id).is_some());
-        let made_ms = self.cluster.view_ms;
-        let just = |slot: &Slot| slot.ended_ms + JUST_MS > made_ms;
-        let members = |slot: &&Slot| view.members.iter().any(|m| m.address == slot.config.name);
-        !runs && (self.left || self.cluster.slots.iter().filter(members).any(just))
+        self.cluster.oracle.founded_anew
     }
 
     fn result(mut self, ran: Result<(), String>) -> Result<Done, Failure> {

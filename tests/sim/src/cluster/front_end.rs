@@ -1,6 +1,7 @@
 //! What the front-end hears, and what it says.
 
 use super::*;
+use kvservice_shared::canary::{self, Canary};
 
 impl Cluster {
     pub(super) fn front_end_takes(&mut self, id: u64, from: Place, frame: Frame, was_up: bool) {
@@ -35,7 +36,7 @@ impl Cluster {
                 }
                 let link = NodeLink(id);
                 if let FromNode::Answers { epoch, answers } = message {
-                    if front_end.head == Some(link) {
+                    if front_end.head == Some(link) || canary::is_on(Canary::FormerHeadAnswers) {
                         front_end.serve(now, gateway::Input::Answers(epoch, answers));
                     }
                 } else {
@@ -65,6 +66,10 @@ impl Cluster {
             self.stored = stored;
         }
         if self.stored.view.as_ref().map(|view| view.epoch) != epoch_before {
+            assert!(
+                !front_end.stopping,
+                "a front-end that is stopping makes a view"
+            );
             self.view_made();
         }
         let send = |net: &mut Net, nodes: &BTreeSet<u64>, link: NodeLink, message: &ToNode| {

@@ -2,10 +2,12 @@
 //! the disk is full.
 
 use super::{Crash, Trouble};
+use crate::cluster::TICK_MS;
 use kvservice_backend::chain::{JournalOp, Meta, Restored};
 use kvservice_backend::storage::disk::testing::SimDisk;
 use kvservice_backend::storage::disk::{DiskJournal, Opened, Options, open_by_hand};
 use kvservice_backend::storage::{Journal, Progress, Restore};
+use kvservice_shared::canary::{self, Canary};
 use kvservice_shared::ids::NodeId;
 use std::fmt;
 use std::path::Path;
@@ -13,6 +15,8 @@ use std::sync::Arc;
 
 /// Small segments: the log is closed, sealed and trimmed all the time.
 const SEGMENT_BYTES: u64 = 16 * 1024;
+/// A sync that takes longer halts the node, as `--disk-timeout` says.
+const DISK_TIMEOUT_MS: u64 = 1000;
 /// Tasks of the saver that a tick lets it do.
 const TASKS_PER_TICK: usize = 2;
 
@@ -22,6 +26,8 @@ pub struct Real {
     disk: SimDisk,
     journal: Option<DiskJournal>,
     pub(super) held: bool,
+    /// Its syncs never end, for so many ticks so far.
+    hung: Option<u64>,
     identified: bool,
 }
 
@@ -41,6 +47,9 @@ impl Real {
     }
 
     pub(super) fn store_meta(&mut self, meta: &Meta) -> Result<(), Trouble> {
+        if self.hung.is_some() && !canary::is_on(Canary::HungSyncTolerated) {
+            return Err("the meta data are not stored in time".to_owned());
+        }
         self.journal()?.store_meta(meta).map_err(trouble)
     }
 
@@ -49,17 +58,29 @@ impl Real {
             return Ok(());
         }
         self.journal()?.write(ops).map_err(trouble)?;
-        match self.held {
+        match self.held || self.hung.is_some() {
             true => Ok(()),
             false => self.journal()?.work_log().map(drop).map_err(trouble),
         }
     }
 
     pub(super) fn sync(&mut self) -> Result<(), Trouble> {
+        if self.hung.is_some() {
+            return Ok(());
+        }
         self.journal()?.work_log().map(drop).map_err(trouble)
     }
 
     pub(super) fn tick(&mut self) -> Result<(), Trouble> {
+        if let Some(ticks) = &mut self.hung {
+            *ticks += 1;
+            let late =
+                *ticks * TICK_MS > DISK_TIMEOUT_MS && !canary::is_on(Canary::HungSyncTolerated);
+            return match late {
+                true => Err("a sync takes too long".to_owned()),
+                false => Ok(()),
+            };
+        }
         if self.held {
             return Ok(());
         }
@@ -78,11 +99,17 @@ impl Real {
     pub(super) fn crash(&mut self, how: Crash) {
         self.journal = None;
         self.held = false;
+        self.hung = None;
         match how {
             Crash::Process { .. } if self.disk.is_off() => self.disk.restart(self.disk.calls()),
             Crash::Process { .. } => self.disk.end_process(),
             Crash::Power(seed) => self.disk.restart(seed),
         }
+    }
+
+    /// From now on syncs do not end, until the process does.
+    pub fn hang(&mut self) {
+        self.hung.get_or_insert(0);
     }
 
     /// The call after so many more fails.

@@ -24,10 +24,16 @@ pub struct Rates {
     unhook: u64,
     part: u64,
     hold: u64,
+    /// Syncs that never end.
+    hang: u64,
     disk: u64,
     front_end: u64,
     /// Everything at once, where nodes have disks.
     outage: u64,
+    /// The same in good order.
+    stop: u64,
+    /// Nobody but the front-end is heard by one node.
+    card: u64,
     client: u64,
     /// Percent of steps in which everything is delivered.
     pub calm: u64,
@@ -38,7 +44,12 @@ pub struct Rates {
 impl Rates {
     /// Each seed has its own weather: some faults often, some never.
     pub fn new(rng: &mut Rng) -> Rates {
-        let mut rate = |most: usize| match rng.chance(60) {
+        // A fault alone shows what many at once hide.
+        let share = match rng.chance(25) {
+            true => 12,
+            false => 60,
+        };
+        let mut rate = |most: usize| match rng.chance(share) {
             true => rng.below(most) as u64,
             false => 0,
         };
@@ -53,12 +64,15 @@ impl Rates {
             unhook: rate(60),
             part: rate(200),
             hold: rate(500),
+            hang: rate(30),
             disk: rate(60),
             front_end: rate(100),
             outage: rate(60),
+            stop: rate(20),
+            card: rate(40),
             client: rate(400),
-            calm: 30 + rate(70),
-            ask: 5 + rate(40),
+            calm: 30 + rng.below(70) as u64,
+            ask: 5 + rng.below(40) as u64,
         }
     }
 }
@@ -80,9 +94,18 @@ impl Run {
         self.undo.push((at, undo));
     }
 
-    fn count(&mut self, fault: &'static str, what: impl FnOnce() -> String) {
+    /// Counts a fault, and notes who feels it.
+    fn count(&mut self, fault: &'static str, places: &[Place]) {
         *self.done.faults.entry(fault).or_default() += 1;
-        self.cluster.note(|| format!("! {fault} {}", what()));
+        let names: Vec<String> = places
+            .iter()
+            .map(|at| self.cluster.place_name(*at))
+            .collect();
+        self.cluster
+            .note(|| format!("! {fault} {}", names.join(" ")));
+        for place in places {
+            self.removals.touch(*place, self.cluster.now_ms);
+        }
     }
 
     pub(super) fn fail(&mut self) {
@@ -92,11 +115,11 @@ impl Run {
         self.fail_front_end();
         if self.rng.rarely(self.rates.client) {
             let at = self.rng.below(self.clients.len());
-            self.count("client breaks off", || at.to_string());
+            self.count("client breaks off", &[]);
             self.clients[at].break_off(&mut self.cluster, &mut self.rng, &mut self.history);
         }
         if self.cluster.slots.len() < self.plan.nodes && self.rng.rarely(100) {
-            self.count("node joins", String::new);
+            self.count("node joins", &[]);
             self.start_new_node();
         }
     }
@@ -105,33 +128,35 @@ impl Run {
         let index = self.rng.below(self.cluster.slots.len());
         if self.rng.rarely(self.rates.kill) && self.may_end(index) {
             let power = self.rng.chance(self.rates.power);
-            self.count(if power { "power cut" } else { "kill" }, || {
-                index.to_string()
-            });
+            let fault = if power { "power cut" } else { "kill" };
+            self.count(fault, &[Place::Node(index)]);
             self.kill(index, power);
             self.later(1500, Undo::StartNode(index));
         }
         if self.rng.rarely(self.rates.wipe) && self.may_wipe_node(index) {
-            self.count("disk lost", || index.to_string());
+            self.count("disk lost", &[Place::Node(index)]);
             self.kill(index, true);
             self.cluster.wipe_node(index);
             self.later(1500, Undo::StartNode(index));
         }
         if self.rng.rarely(self.rates.leave) && self.may_end(index) {
-            self.count("leave", || index.to_string());
+            self.count("leave", &[Place::Node(index)]);
             self.cluster.leave(index);
-            self.left = true;
         }
         if self.rng.rarely(self.rates.pause) {
             let place = self.any_place();
             if self.cluster.set_paused(place, true) {
-                self.count("pause", || format!("{place:?}"));
+                self.count("pause", &[place]);
                 self.later(1200, Undo::Resume(place));
             }
         }
+        if self.storage == StorageKind::Disk && self.rng.rarely(self.rates.stop) {
+            self.stop_everything();
+        }
         if self.storage == StorageKind::Disk && self.rng.rarely(self.rates.outage) {
             let power = self.rng.chance(50);
-            self.count("outage", || format!("power {power}"));
+            let all = self.everybody();
+            self.count("outage", &all);
             let mut rng = Rng::new(self.rng.next());
             self.cluster.kill_front_end(&mut |sent| rng.below(sent + 1));
             self.later(1200, Undo::StartFrontEnd);
@@ -140,6 +165,23 @@ impl Run {
                 self.later(3000, Undo::StartNode(index));
             }
         }
+    }
+
+    /// As a service manager does that stops a machine: everybody at once, or the front-end a little earlier.
+    fn stop_everything(&mut self) {
+        let all = self.everybody();
+        self.count("everything stopped", &all);
+        self.cluster.stop_front_end();
+        for index in 0..self.cluster.slots.len() {
+            self.cluster.leave(index);
+            self.later(4500, Undo::StartNode(index));
+        }
+        self.later(4500, Undo::StartFrontEnd);
+    }
+
+    fn everybody(&self) -> Vec<Place> {
+        let nodes = (0..self.cluster.slots.len()).map(Place::Node);
+        nodes.chain([Place::FrontEnd]).collect()
     }
 
     fn kill(&mut self, index: usize, power: bool) {
@@ -164,22 +206,33 @@ impl Run {
         }
         if self.rng.rarely(self.rates.slow) {
             let place = self.any_place();
-            self.count("slow", || format!("{place:?}"));
+            self.count("slow", &[place]);
             self.slow = Some((place, self.cluster.now_ms + 300));
+        }
+        if let Place::Node(deaf) = from
+            && self.rng.rarely(self.rates.card)
+        {
+            self.count("bad card", &[from]);
+            self.removals.bad_card(self.cluster.now_ms + 5000);
+            for other in (0..self.cluster.slots.len()).filter(|other| *other != deaf) {
+                self.cluster.net.stall(Place::Node(other), from);
+                let at = self.cluster.now_ms + 5000;
+                self.undo.push((at, Undo::Flow(Place::Node(other), from)));
+            }
         }
         let stalled = self.cluster.net.is_stalled(from, to);
         if self.rng.rarely(self.rates.stall) && !stalled {
-            self.count("stall", || format!("{from:?} {to:?}"));
+            self.count("stall", &[from, to]);
             self.cluster.net.stall(from, to);
             self.later(1200, Undo::Flow(from, to));
         }
         if self.rng.rarely(self.rates.unhook) && !stalled {
-            self.count("black hole", || format!("{from:?} {to:?}"));
+            self.count("black hole", &[from, to]);
             self.cluster.net.stall(from, to);
             self.later(1200, Undo::Unhook(from, to));
         }
         if self.rng.rarely(self.rates.part) {
-            self.count("reset", || format!("{from:?} {to:?}"));
+            self.count("reset", &[from, to]);
             for (conn, _) in self.cluster.net.between(from, to) {
                 self.cluster.net.break_off(conn);
             }
@@ -196,8 +249,15 @@ impl Run {
         };
         if self.rng.rarely(self.rates.hold) {
             node.disk.hold(true);
-            self.count("slow sync", || index.to_string());
+            self.count("slow sync", &[Place::Node(index)]);
             return self.later(300, Undo::Sync(index));
+        }
+        if let Disk::Real(real) = &mut node.disk
+            && may_end
+            && self.rng.rarely(self.rates.hang)
+        {
+            real.hang();
+            return self.count("hung sync", &[Place::Node(index)]);
         }
         if let Disk::Real(real) = &mut node.disk
             && may_end
@@ -212,7 +272,7 @@ impl Run {
             } else {
                 "disk call fails"
             };
-            self.count(fault, || format!("{index} after {calls}"));
+            self.count(fault, &[Place::Node(index)]);
         }
     }
 
@@ -227,7 +287,7 @@ impl Run {
         } else {
             "front-end killed"
         };
-        self.count(fault, String::new);
+        self.count(fault, &[Place::FrontEnd]);
         self.cluster.kill_front_end(&mut |sent| rng.below(sent + 1));
         if wipe {
             self.wiped = true;

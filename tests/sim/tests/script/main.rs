@@ -502,6 +502,7 @@ scripts! {
     killed_two_adjacent
     leave_head
     leave_middle_and_tail
+    link_dead_downwards
     link_stalls
     link_to_front_end_stalls
     log_longer_than_predecessor
