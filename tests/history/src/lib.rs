@@ -70,8 +70,8 @@ pub struct Checked {
 /// If it is refused.
 pub fn check(history: &[Call]) -> Result<Checked, Refused> {
     unique_values(history)?;
-    let keys = values::check(history)?;
     revisions::check(history)?;
+    let keys = values::check(history)?;
     Ok(Checked {
         calls: history.len(),
         unknown: history

@@ -35,7 +35,7 @@ struct Step {
     invoked: u64,
     /// `None`: it may never happen.
     returned: Option<u64>,
-    /// The revision that it is said or seen to have written.
+    /// The revision that it is said or seen to have written, or shows; the highest where nobody knows.
     hint: u64,
     call: usize,
 }
@@ -109,20 +109,23 @@ impl<'a> Key<'a> {
                 Answer::Unknown => None,
                 _ => Some(of.returned.unwrap_or(u64::MAX)),
             },
-            hint: match of.answer {
+            hint: match &of.answer {
                 Answer::Set { revision }
                 | Answer::Swapped { revision }
-                | Answer::Deleted { revision } => revision,
+                | Answer::Deleted { revision } => *revision,
                 _ => u64::MAX,
             },
             call,
         });
-        if let (
-            Effect::Read(value),
-            Answer::Value { revision, .. } | Answer::NotSwapped { revision, .. },
-        ) = (effect, &of.answer)
-        {
-            self.seen.insert(value, *revision);
+    }
+
+    /// A call shows that the key holds this; `None`: nothing.
+    fn shows(&mut self, call: usize, of: &Call, held: Option<(&'a str, u64)>) {
+        let value = self.value(held.map(|(value, _)| value));
+        self.push(call, of, Effect::Read(value));
+        if let (Some(read), Some((_, revision))) = (self.steps.last_mut(), held) {
+            read.hint = revision;
+            self.seen.insert(value, revision);
         }
     }
 
@@ -205,14 +208,18 @@ fn split<'a>(
                 if shown.is_none() && *more && last.is_none_or(|last| *key > last) {
                     continue;
                 }
-                let value = of_key.value(shown.map(|entry| entry.value.as_str()));
-                of_key.push(number, call, Effect::Read(value));
+                of_key.shows(
+                    number,
+                    call,
+                    shown.map(|entry| (entry.value.as_str(), entry.revision)),
+                );
             }
             return Ok(());
         }
-        (Op::Get { key }, Answer::Value { value, .. }) => {
-            let of_key = keys.entry(key).or_default();
-            (key, Effect::Read(of_key.value(value.as_deref())))
+        (Op::Get { key }, Answer::Value { value, revision }) => {
+            let held = value.as_deref().map(|value| (value, *revision));
+            keys.entry(key).or_default().shows(number, call, held);
+            return Ok(());
         }
         (Op::Set { key, value }, Answer::Set { .. } | Answer::Unknown) => {
             let of_key = keys.entry(key).or_default();
@@ -224,12 +231,13 @@ fn split<'a>(
             let new = of_key.value(Some(value));
             (key, Effect::Swap { test, new })
         }
-        (Op::TestSet { key, test, .. }, Answer::NotSwapped { value, .. }) => {
+        (Op::TestSet { key, test, .. }, Answer::NotSwapped { value, revision }) => {
             if value == test {
                 return wrong("the test held");
             }
-            let of_key = keys.entry(key).or_default();
-            (key, Effect::Read(of_key.value(value.as_deref())))
+            let held = value.as_deref().map(|value| (value, *revision));
+            keys.entry(key).or_default().shows(number, call, held);
+            return Ok(());
         }
         (Op::Delete { key }, Answer::Deleted { .. } | Answer::Unknown) => (key, Effect::Delete),
         (Op::Delete { key }, Answer::Absent) => (key, Effect::Read(0)),
@@ -354,8 +362,9 @@ impl<'a> Timeline<'a> {
         }
     }
 
-    /// Where it may go from here, by one call that takes effect and is no read. The likeliest last.
-    fn next(&self, config: &Config) -> Vec<Config> {
+    /// Where it may go from here, by one call that takes effect and is no read, so that in the end the needed one
+    /// does. The likeliest last.
+    fn next(&self, config: &Config, needed: usize) -> Vec<Config> {
         let open = match config.event.checked_sub(1) {
             Some(before) => Rc::clone(&self.open[before]),
             None => return Vec::new(),
@@ -365,7 +374,14 @@ impl<'a> Timeline<'a> {
             .copied()
             .filter(|index| !self.is_done(config, *index))
             .collect();
-        left.sort_by_key(|index| std::cmp::Reverse((self.steps[*index].hint, *index)));
+        let target = self.target(needed, &left);
+        // First what comes before the needed one by its revision; then what nobody knows a revision of.
+        let rank = |index: usize| match self.steps[index].hint {
+            hint if hint <= target => (0, hint),
+            u64::MAX => (1, u64::from(!self.makes(index, needed))),
+            hint => (2, hint),
+        };
+        left.sort_by_key(|index| std::cmp::Reverse((rank(*index), *index)));
         let mut next = Vec::new();
         for index in left {
             if let Some(mut after) = self.after(config, index) {
@@ -376,6 +392,31 @@ impl<'a> Timeline<'a> {
             }
         }
         next
+    }
+
+    /// The revision at which the needed call is likely to take effect.
+    fn target(&self, needed: usize, left: &[usize]) -> u64 {
+        match self.steps[needed].effect {
+            Effect::Read(0) => {
+                let deletes = |index: &&usize| matches!(self.steps[**index].effect, Effect::Delete);
+                let known = left
+                    .iter()
+                    .filter(deletes)
+                    .map(|index| self.steps[*index].hint);
+                known.filter(|hint| *hint < u64::MAX).min().unwrap_or(0)
+            }
+            _ => self.steps[needed].hint,
+        }
+    }
+
+    /// Whether the key holds what the needed call reads once this one took effect.
+    fn makes(&self, index: usize, needed: usize) -> bool {
+        let made = match self.steps[index].effect {
+            Effect::Read(_) => return false,
+            Effect::Write(new) | Effect::Swap { new, .. } => new,
+            Effect::Delete => 0,
+        };
+        matches!(self.steps[needed].effect, Effect::Read(value) if value == made)
     }
 
     /// A call that is no read takes effect.
@@ -425,7 +466,7 @@ fn linearize(steps: &[Step]) -> Result<(), Stuck> {
             return Err(Stuck::Lost(farthest.1));
         }
         if !seen.contains(&config) {
-            stack.extend(timeline.next(&config));
+            stack.extend(timeline.next(&config, needed));
             seen.insert(config);
         }
     }

@@ -20,7 +20,7 @@ use crate::show::{self, Weight};
 use kvservice_backend::chain::{Event, Halt, LinkId, Message};
 use kvservice_server::coordinator::{self, NodeLink, Stored};
 use kvservice_server::gateway::{self, Gateway};
-use kvservice_shared::api::{Request, Response, StorageKind};
+use kvservice_shared::api::{ErrorCode, Request, Response, StorageKind};
 use kvservice_shared::chain::{
     Downstream, FromNode, Incarnation, LinkHello, LinkReply, Member, Register, ToNode, Upstream,
 };
@@ -283,7 +283,9 @@ impl Cluster {
 
     /// Somebody listens for clients, and reads.
     pub fn serves_clients(&self) -> bool {
-        self.front_end.as_ref().is_some_and(|fe| !fe.paused)
+        self.front_end
+            .as_ref()
+            .is_some_and(|fe| !fe.paused && !fe.stopping)
     }
 
     /// A client connects.

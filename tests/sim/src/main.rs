@@ -52,7 +52,9 @@ struct Args {
 
 fn main() -> ExitCode {
     // A run that panics failed; its words are in the verdict.
-    std::panic::set_hook(Box::new(|_| {}));
+    if std::env::var_os("RUST_BACKTRACE").is_none() {
+        std::panic::set_hook(Box::new(|_| {}));
+    }
     match try_main(&Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -150,6 +150,9 @@ impl Cluster {
         }
         let dumps = out.dumps;
         let drained = front_end.stopping && front_end.gateway.unanswered() == 0;
+        // What was given up here may be sent again, after what was not.
+        let late = |response: &Response| matches!(&response.result, Err(error) if error.code == ErrorCode::Timeout);
+        self.oracle.any_order |= responses.iter().any(|(_, response)| late(response));
         for (conn, response) in &responses {
             self.note(|| format!("{conn} ← {}", show::response(response)));
         }
