@@ -28,18 +28,18 @@ use serde::{Deserialize, Serialize};
 use std::sync::mpsc;
 use uuid::Uuid;
 
-const CHECKPOINT_MAGIC: Magic = *b"kvs save";
-const BLOCK_MAGIC: [u8; 4] = *b"\xf5blk";
-const HEADER: usize = 24;
-const BODY_CHECKSUM: usize = 16;
-const CHECKED: usize = HEADER - 4;
+pub(super) const CHECKPOINT_MAGIC: Magic = *b"kvs save";
+pub(super) const BLOCK_MAGIC: [u8; 4] = *b"\xf5blk";
+pub(super) const HEADER: usize = 24;
+pub(super) const BODY_CHECKSUM: usize = 16;
+pub(super) const CHECKED: usize = HEADER - 4;
 const KEY_HEADER: usize = 14;
-const END_BYTES: usize = 28;
+pub(super) const END_BYTES: usize = 28;
 
 const KEYS: u32 = 1;
 const SESSIONS: u32 = 2;
 const EVICTED: u32 = 3;
-const END: u32 = 4;
+pub(super) const END: u32 = 4;
 
 /// So much is written before it is synced: the disk is not flooded at the end, and the log's own syncs wait
 /// for no more than this.
@@ -49,13 +49,13 @@ const BLOCKS_AHEAD: usize = 16;
 
 /// What a checkpoint begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct CheckpointHead {
+pub(super) struct CheckpointHead {
     node: NodeId,
     generation: u64,
     number: u64,
     /// The entry after which the log is needed with it.
     base: Run,
-    salt: u64,
+    pub(super) salt: u64,
 }
 
 type EvictedNames = Vec<(Seq, u32, SessionUuid)>;

@@ -22,8 +22,8 @@ use std::path::Path;
 
 pub(super) const SEGMENT_MAGIC: Magic = *b"kvs log\n";
 pub(super) const GROUP_BYTES: usize = 52;
-const GROUP_MAGIC: [u8; 4] = *b"\xf5grp";
-const CHECKED: usize = GROUP_BYTES - 4;
+pub(super) const GROUP_MAGIC: [u8; 4] = *b"\xf5grp";
+pub(super) const CHECKED: usize = GROUP_BYTES - 4;
 
 /// What a segment begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
