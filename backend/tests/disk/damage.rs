@@ -4,7 +4,7 @@ use crate::rig::{Restored, Rig, open_sim};
 use kvservice_backend::chain::Meta;
 use kvservice_backend::storage::Journal;
 use kvservice_backend::storage::disk::OpenError;
-use kvservice_backend::storage::disk::testing::SimDisk;
+use kvservice_backend::storage::disk::testing::{SimDisk, reseal};
 use kvservice_shared::chain::Run;
 use kvservice_shared::codec::Batch;
 use kvservice_shared::ids::{NodeId, Seq};
@@ -192,5 +192,30 @@ fn another_node_s_files_and_other_versions_are_refused() {
             }
             other => panic!("{name}: {:?}", other.map(drop)),
         }
+    }
+}
+
+/// Opens with these bytes in place of a file's, all checksums mended; it must be refused.
+fn refusal_of(disk: &SimDisk, name: &str, mut bytes: Vec<u8>) -> String {
+    let broken = disk.copy();
+    reseal(name, &mut bytes);
+    broken.set_content(name, &bytes);
+    look(&broken).expect_err(name).to_string()
+}
+
+#[test]
+fn keys_out_of_order_are_refused_whatever_the_checksums_say() {
+    let disk = node(true);
+    let names = disk.names();
+    let name = names.iter().find(|name| name.starts_with("checkpoint-"));
+    let name = name.unwrap();
+    let good = disk.content(name);
+    let place = |key: &[u8]| good.windows(9).position(|window| window == key).unwrap();
+    // The first block has three keys, the second three more.
+    for (of, like) in [(b"0000-0002", b"0000-0001"), (b"0001-0000", b"0000-0001")] {
+        let mut bytes = good.clone();
+        bytes[place(of)..][..9].copy_from_slice(like);
+        let refusal = refusal_of(&disk, name, bytes);
+        assert!(refusal.contains("a key does not come after"), "{refusal}");
     }
 }
