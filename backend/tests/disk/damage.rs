@@ -219,3 +219,27 @@ fn keys_out_of_order_are_refused_whatever_the_checksums_say() {
         assert!(refusal.contains("a key does not come after"), "{refusal}");
     }
 }
+
+/// Puts the largest number that there is in place of a number of one byte in a head.
+fn with_the_largest(head: &[u8], at: usize) -> Vec<u8> {
+    const LARGEST: [u8; 10] = [255, 255, 255, 255, 255, 255, 255, 255, 255, 1];
+    const BODY: usize = 16;
+    let mut bytes = head.to_vec();
+    bytes.splice(BODY + at..=BODY + at, LARGEST);
+    bytes[12] += 9;
+    bytes
+}
+
+#[test]
+fn the_largest_numbers_are_refused_like_others() {
+    const GENERATION: usize = 17;
+    const LAST_ENTRY_BEFORE: usize = 21;
+    let disk = node(true);
+    let meta = with_the_largest(&disk.content("meta"), GENERATION);
+    let refusal = refusal_of(&disk, "meta", meta);
+    assert!(refusal.contains("the log goes on there"), "{refusal}");
+    let first = "log-1-0000000001";
+    let segment = with_the_largest(&disk.content(first), LAST_ENTRY_BEFORE);
+    let refusal = refusal_of(&disk, first, segment);
+    assert!(refusal.contains("a batch does not follow"), "{refusal}");
+}
