@@ -206,6 +206,11 @@ fn is_word_char(c: char) -> bool {
     !c.is_whitespace() && !matches!(c, ',' | '(' | ')' | '"')
 }
 
+/// Whether a character could steer a terminal or end a line: one answer is one line.
+fn is_steering(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')
+}
+
 /// A key or value as the prompt prints it: bare if it is a word, else quoted with JSON's escapes.
 ///
 /// A word with control characters in it parses, but is printed quoted: what is in the store must
@@ -214,7 +219,7 @@ struct Text<'a>(&'a str);
 
 impl fmt::Display for Text<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let bare = |c: char| is_word_char(c) && !c.is_control();
+        let bare = |c: char| is_word_char(c) && !is_steering(c);
         if !self.0.is_empty() && self.0.chars().all(bare) {
             return f.write_str(self.0);
         }
@@ -228,10 +233,7 @@ impl fmt::Display for Text<'_> {
                 '\t' => f.write_str("\\t")?,
                 '\u{8}' => f.write_str("\\b")?,
                 '\u{c}' => f.write_str("\\f")?,
-                // Line and paragraph separators too: one answer is one line.
-                c if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') => {
-                    write!(f, "\\u{:04x}", u32::from(c))?;
-                }
+                c if is_steering(c) => write!(f, "\\u{:04x}", u32::from(c))?,
                 c => write!(f, "{c}")?,
             }
         }

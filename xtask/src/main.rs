@@ -3,12 +3,14 @@
 //! - `up` builds and runs a whole system on this machine, and opens a prompt on it
 //! - `web` builds the page that the front-end serves
 //! - `test` runs every check there is, as CI does
+//! - `fuzz` feeds every decoder of bytes from outside what nobody would send
 //!
 //! It talks to the rest of the project only as a user would: through cargo, the binaries and
 //! their command lines. It depends on none of the project's crates, so it is there, and quick
 //! to compile, before they are.
 
 mod example;
+mod fuzz;
 mod interrupt;
 mod page;
 mod run;
@@ -46,6 +48,8 @@ enum Task {
     Web,
     /// Run every check and every test; stops at the first that fails
     Test(test::Options),
+    /// Fuzz the decoders, each for a while, and print what came of it; needs nightly Rust
+    Fuzz(fuzz::Options),
 }
 
 fn main() -> ExitCode {
@@ -64,5 +68,6 @@ fn run(task: Task) -> Result<()> {
         Task::Up(options) => up::run(&workspace, &options),
         Task::Web => page::build(&workspace, &Runner::Foreground).map(|sizes| print!("{sizes}")),
         Task::Test(options) => test::run(&workspace, &options),
+        Task::Fuzz(options) => fuzz::run(&workspace, &options),
     }
 }

@@ -172,6 +172,21 @@ impl Line {
         self.check(child.wait()?)
     }
 
+    /// Runs out of sight and waits, all output in `log`.
+    ///
+    /// # Errors
+    /// As [`Line::run`]; also if `log` cannot be shared.
+    pub fn run_logged(&self, log: &File) -> Result<()> {
+        let status = self
+            .command()
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log.try_clone()?)
+            .status()
+            .with_context(|| self.cannot_start())?;
+        self.check(status)
+    }
+
     /// Runs out of sight; standard output, trimmed, if the program is there and succeeds.
     pub fn output(&self) -> Option<String> {
         let output = self.command().stdin(Stdio::null()).output().ok()?;

@@ -18,6 +18,7 @@ pub const WASM: &str = "wasm32-unknown-unknown";
 /// The newest trunk that Rust 1.95 compiles.
 const TRUNK: &str = "0.21.14";
 const WASM_PACK: &str = "0.15.1";
+const CARGO_FUZZ: &str = "0.13.2";
 /// The first release of wasm-opt that reads what today's Rust writes; older ones fail.
 const WASM_OPT_MIN: u32 = 116;
 const BINARYEN: &str = "132";
@@ -125,6 +126,27 @@ impl<'a> Toolbox<'a> {
     pub fn wasm_pack(&self) -> Result<PathBuf> {
         let fits = |version: &str| matches!(numbers(version)[..], [0, minor, ..] if minor >= 13);
         self.cargo_tool("wasm-pack", "wasm-pack", WASM_PACK, fits, true)
+    }
+
+    /// cargo-fuzz, which builds and runs the fuzz targets.
+    ///
+    /// # Errors
+    /// If it is missing and cannot be installed.
+    pub fn cargo_fuzz(&self) -> Result<PathBuf> {
+        let fits = |version: &str| matches!(numbers(version)[..], [0, minor, ..] if minor >= 13);
+        self.cargo_tool("cargo-fuzz", "cargo-fuzz", CARGO_FUZZ, fits, true)
+    }
+
+    /// Nightly Rust, which alone can count the edges that a run takes.
+    ///
+    /// # Errors
+    /// If it is missing; the message holds the line that installs it.
+    pub fn nightly(&self) -> Result<()> {
+        let version = Line::new("rustup").words("run nightly rustc --version");
+        if version.output().is_some() {
+            return Ok(());
+        }
+        bail!("nightly Rust is not here:\n  rustup toolchain install nightly --profile minimal")
     }
 
     fn cargo_tool(

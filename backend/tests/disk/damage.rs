@@ -4,7 +4,7 @@ use crate::rig::{Restored, Rig, open_sim};
 use kvservice_backend::chain::Meta;
 use kvservice_backend::storage::Journal;
 use kvservice_backend::storage::disk::OpenError;
-use kvservice_backend::storage::disk::testing::SimDisk;
+use kvservice_backend::storage::disk::testing::{SimDisk, reseal};
 use kvservice_shared::chain::Run;
 use kvservice_shared::codec::Batch;
 use kvservice_shared::ids::{NodeId, Seq};
@@ -193,4 +193,53 @@ fn another_node_s_files_and_other_versions_are_refused() {
             other => panic!("{name}: {:?}", other.map(drop)),
         }
     }
+}
+
+/// Opens with these bytes in place of a file's, all checksums mended; it must be refused.
+fn refusal_of(disk: &SimDisk, name: &str, mut bytes: Vec<u8>) -> String {
+    let broken = disk.copy();
+    reseal(name, &mut bytes);
+    broken.set_content(name, &bytes);
+    look(&broken).expect_err(name).to_string()
+}
+
+#[test]
+fn keys_out_of_order_are_refused_whatever_the_checksums_say() {
+    let disk = node(true);
+    let names = disk.names();
+    let name = names.iter().find(|name| name.starts_with("checkpoint-"));
+    let name = name.unwrap();
+    let good = disk.content(name);
+    let place = |key: &[u8]| good.windows(9).position(|window| window == key).unwrap();
+    // The first block has three keys, the second three more.
+    for (of, like) in [(b"0000-0002", b"0000-0001"), (b"0001-0000", b"0000-0001")] {
+        let mut bytes = good.clone();
+        bytes[place(of)..][..9].copy_from_slice(like);
+        let refusal = refusal_of(&disk, name, bytes);
+        assert!(refusal.contains("a key does not come after"), "{refusal}");
+    }
+}
+
+/// Puts the largest number that there is in place of a number of one byte in a head.
+fn with_the_largest(head: &[u8], at: usize) -> Vec<u8> {
+    const LARGEST: [u8; 10] = [255, 255, 255, 255, 255, 255, 255, 255, 255, 1];
+    const BODY: usize = 16;
+    let mut bytes = head.to_vec();
+    bytes.splice(BODY + at..=BODY + at, LARGEST);
+    bytes[12] += 9;
+    bytes
+}
+
+#[test]
+fn the_largest_numbers_are_refused_like_others() {
+    const GENERATION: usize = 17;
+    const LAST_ENTRY_BEFORE: usize = 21;
+    let disk = node(true);
+    let meta = with_the_largest(&disk.content("meta"), GENERATION);
+    let refusal = refusal_of(&disk, "meta", meta);
+    assert!(refusal.contains("the log goes on there"), "{refusal}");
+    let first = "log-1-0000000001";
+    let segment = with_the_largest(&disk.content(first), LAST_ENTRY_BEFORE);
+    let refusal = refusal_of(&disk, first, segment);
+    assert!(refusal.contains("a batch does not follow"), "{refusal}");
 }

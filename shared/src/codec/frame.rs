@@ -30,7 +30,8 @@ pub trait ChainMessage: Sized {
     /// The message in a frame.
     ///
     /// # Errors
-    /// Where the frame is not exactly what [`ChainMessage::encode`] makes.
+    /// Where the frame does not hold one such message and nothing else. (A number may take more bytes than
+    /// [`ChainMessage::encode`] gives it; it is the same message.)
     fn decode(frame: Bytes) -> Result<Self, CodecError>;
 }
 

@@ -1,6 +1,6 @@
 //! From an answer to what the prompt prints.
 
-use super::{Command, HELP, Text, status};
+use super::{Command, HELP, Text, is_steering, status};
 use crate::api::{ApiError, Outcome, Reply, Value};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -62,7 +62,7 @@ fn render_error(command: &Command, error: &ApiError) -> String {
     let message: String = error
         .message
         .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
+        .map(|c| if is_steering(c) { ' ' } else { c })
         .collect();
     format!("{command} -> error {}: {message}{outcome}", error.code)
 }

@@ -1,5 +1,6 @@
 //! The chain, head to tail, as the prompt prints it.
 
+use super::is_steering;
 use crate::api::{LearnerPhase, LearnerStatus, MemberStatus, Mode, Role, Status, StorageKind};
 
 /// A line for the cluster, one for the front-end's pointers, one each for members and learners;
@@ -34,8 +35,8 @@ pub(super) fn render(status: &Status) -> String {
     }
     // Names and reasons come from elsewhere; one line stays one line.
     for line in &mut lines {
-        if line.contains(char::is_control) {
-            *line = line.replace(char::is_control, " ");
+        if line.contains(is_steering) {
+            *line = line.replace(is_steering, " ");
         }
     }
     lines.join("\n")

@@ -23,23 +23,24 @@ use super::{OpenError, Restore};
 use crate::chain::part_bytes;
 use crate::storage::StorageError;
 use kvservice_shared::chain::{Run, SessionRecord, SnapshotPart};
-use kvservice_shared::ids::{NodeId, Seq, SessionUuid};
+use kvservice_shared::ids::{NodeId, Seq, SessionSeq, SessionUuid};
+use kvservice_shared::limits;
 use serde::{Deserialize, Serialize};
 use std::sync::mpsc;
 use uuid::Uuid;
 
-const CHECKPOINT_MAGIC: Magic = *b"kvs save";
-const BLOCK_MAGIC: [u8; 4] = *b"\xf5blk";
-const HEADER: usize = 24;
-const BODY_CHECKSUM: usize = 16;
-const CHECKED: usize = HEADER - 4;
+pub(super) const CHECKPOINT_MAGIC: Magic = *b"kvs save";
+pub(super) const BLOCK_MAGIC: [u8; 4] = *b"\xf5blk";
+pub(super) const HEADER: usize = 24;
+pub(super) const BODY_CHECKSUM: usize = 16;
+pub(super) const CHECKED: usize = HEADER - 4;
 const KEY_HEADER: usize = 14;
-const END_BYTES: usize = 28;
+pub(super) const END_BYTES: usize = 28;
 
 const KEYS: u32 = 1;
 const SESSIONS: u32 = 2;
 const EVICTED: u32 = 3;
-const END: u32 = 4;
+pub(super) const END: u32 = 4;
 
 /// So much is written before it is synced: the disk is not flooded at the end, and the log's own syncs wait
 /// for no more than this.
@@ -49,13 +50,13 @@ const BLOCKS_AHEAD: usize = 16;
 
 /// What a checkpoint begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct CheckpointHead {
+pub(super) struct CheckpointHead {
     node: NodeId,
     generation: u64,
     number: u64,
     /// The entry after which the log is needed with it.
     base: Run,
-    salt: u64,
+    pub(super) salt: u64,
 }
 
 type EvictedNames = Vec<(Seq, u32, SessionUuid)>;
@@ -298,11 +299,18 @@ impl CheckpointReader {
         let (sender, blocks) = mpsc::sync_channel(BLOCKS_AHEAD);
         std::thread::scope(|scope| {
             let reader = scope.spawn(move || self.read_blocks(&sender));
+            let mut last_key = Vec::new();
+            let mut last_session = SessionSeq(Seq::ZERO);
             for (at, block) in blocks {
+                let corrupt = |problem| OpenError::corrupt(&path, at, problem);
                 match block {
-                    Block::Keys { count, body } => restore_keys(count, &body, restore)
-                        .map_err(|problem| OpenError::corrupt(&path, at, problem))?,
-                    Block::Sessions(sessions) => restore.sessions(sessions),
+                    Block::Keys { count, body } => {
+                        restore_keys(count, &body, &mut last_key, restore).map_err(corrupt)?;
+                    }
+                    Block::Sessions(sessions) => {
+                        check_order(&sessions, &mut last_session).map_err(corrupt)?;
+                        restore.sessions(sessions);
+                    }
                     Block::Evicted(names) => restore.evicted(names),
                 }
             }
@@ -391,11 +399,15 @@ impl CheckpointReader {
     }
 }
 
+/// Whoever restores relies on the order of the keys, and on their limits: `last` is the key before these, and after
+/// them their last.
 fn restore_keys(
     count: u32,
     mut body: &[u8],
+    last: &mut Vec<u8>,
     restore: &mut dyn Restore,
 ) -> Result<(), &'static str> {
+    let mut before: &[u8] = last;
     for _ in 0..count {
         let Some((header, rest)) = body.split_at_checked(KEY_HEADER) else {
             return Err("a block ends inside a key");
@@ -403,19 +415,88 @@ fn restore_keys(
         let key_bytes = usize::from(u16::from_le_bytes([header[0], header[1]]));
         let value_bytes = read_u32(&header[2..]) as usize;
         let revision = Seq(read_u64(&header[6..]));
+        if key_bytes > limits::KEY_BYTES_MAX || value_bytes > limits::VALUE_BYTES_MAX {
+            return Err("a key or value is over its limit");
+        }
         let Some((key, rest)) = rest.split_at_checked(key_bytes) else {
             return Err("a block ends inside a key");
         };
         let Some((value, rest)) = rest.split_at_checked(value_bytes) else {
             return Err("a block ends inside a value");
         };
+        // No key is empty: the first one of all comes after that, too.
+        if key <= before {
+            return Err("a key does not come after the one before");
+        }
+        before = key;
         let key = std::str::from_utf8(key).map_err(|_| "a key is not UTF-8")?;
         restore.key(key, value, revision);
         body = rest;
     }
-    if body.is_empty() {
-        Ok(())
-    } else {
-        Err("a block goes on after its last key")
+    if !body.is_empty() {
+        return Err("a block goes on after its last key");
+    }
+    *last = before.to_vec();
+    Ok(())
+}
+
+/// Sessions come in the order of their opening, and the outcomes of each in that of their ids. `last` is the session
+/// before these, and after them their last.
+fn check_order(sessions: &[SessionRecord], last: &mut SessionSeq) -> Result<(), &'static str> {
+    for record in sessions {
+        if record.session <= *last {
+            return Err("a session does not come after the one before");
+        }
+        *last = record.session;
+        if !record.outcomes.is_sorted_by(|(a, _), (b, _)| a < b) {
+            return Err("the outcomes of a session are out of order");
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kvservice_shared::chain::{OpenToken, OutcomeRecord, StoredOutcome};
+    use kvservice_shared::ids::RequestId;
+
+    fn record(session: u64, ids: &[u64]) -> SessionRecord {
+        let outcome = |id: &u64| {
+            let outcome = OutcomeRecord {
+                hash: 0,
+                seq: Seq(*id),
+                outcome: StoredOutcome::Set,
+            };
+            (RequestId(*id), outcome)
+        };
+        SessionRecord {
+            session: SessionSeq(Seq(session)),
+            uuid: SessionUuid(Uuid::from_u128(u128::from(session))),
+            token: OpenToken {
+                front_end: 1,
+                ticket: 1,
+            },
+            reopened: false,
+            last_used: Seq(session),
+            forgotten: 0,
+            outcomes: ids.iter().map(outcome).collect(),
+        }
+    }
+
+    #[test]
+    fn sessions_out_of_order_are_refused() {
+        let mut last = SessionSeq(Seq::ZERO);
+        let good = [record(1, &[2, 3]), record(4, &[])];
+        assert_eq!(check_order(&good, &mut last), Ok(()));
+        assert_eq!(last, SessionSeq(Seq(4)));
+        for bad in [
+            record(4, &[]),
+            record(3, &[]),
+            record(5, &[3, 2]),
+            record(5, &[2, 2]),
+        ] {
+            assert!(check_order(&[bad], &mut last.clone()).is_err());
+        }
     }
 }

@@ -25,8 +25,8 @@ pub(super) const META: &str = "meta";
 /// What a head starts with: what sort of file it is.
 pub(super) type Magic = [u8; 8];
 
-const BEFORE_BODY: usize = 16;
-const CHECKSUM: usize = 4;
+pub(super) const BEFORE_BODY: usize = 16;
+pub(super) const CHECKSUM: usize = 4;
 /// Bytes that are read to decode the head of a file that is longer.
 pub(super) const HEAD_BYTES_MAX: usize = 4096;
 

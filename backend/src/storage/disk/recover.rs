@@ -280,7 +280,7 @@ impl Found {
                 Name::Segment {
                     generation,
                     ordinal: 1,
-                } if generation == current + 1 => {
+                } if generation.checked_sub(1) == Some(current) => {
                     let path = disk.path(name);
                     !is_unused(&disk.read(name)?, &path)?
                 }

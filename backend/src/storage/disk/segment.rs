@@ -22,8 +22,8 @@ use std::path::Path;
 
 pub(super) const SEGMENT_MAGIC: Magic = *b"kvs log\n";
 pub(super) const GROUP_BYTES: usize = 52;
-const GROUP_MAGIC: [u8; 4] = *b"\xf5grp";
-const CHECKED: usize = GROUP_BYTES - 4;
+pub(super) const GROUP_MAGIC: [u8; 4] = *b"\xf5grp";
+pub(super) const CHECKED: usize = GROUP_BYTES - 4;
 
 /// What a segment begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -126,7 +126,9 @@ impl Recovered {
     fn append(&mut self, batches: Vec<Batch>) -> Result<(), &'static str> {
         for batch in batches {
             let end = self.end();
-            if batch.first() != end.last.next() || batch.epoch() < end.epoch {
+            // A damaged head may say that the log follows the last number that there is.
+            let follows = end.last.0.checked_add(1) == Some(batch.first().0);
+            if !follows || batch.epoch() < end.epoch {
                 return Err("a batch does not follow the one before");
             }
             self.batches.push(batch);

@@ -4,6 +4,10 @@
 //! name that was made, changed or removed since the directory was synced. A failed sync makes nothing durable,
 //! and the next one of the same file does not make up for it, as on Linux.
 
+mod reseal;
+
+pub use reseal::reseal;
+
 use super::files::{File, Files, Lock};
 use super::format::{NODE, encode_head};
 use super::handle::lock;

@@ -286,3 +286,34 @@ fn nothing_printed_steers_the_terminal() {
         assert!(!printed("get(a)", result).contains(char::is_control));
     }
 }
+
+/// A server's words, and the names in a status, come from elsewhere.
+#[test]
+fn nothing_ends_a_line_that_is_not_its_end() {
+    for ends in ['\n', '\r', '\u{85}', '\u{2028}', '\u{2029}'] {
+        let error = ApiError::unknown(ErrorCode::Internal, format!("a{ends}b"));
+        assert_eq!(
+            printed("get(k)", Err(error)),
+            "get(k) -> error internal: a b"
+        );
+        let waiting = Status {
+            waiting: Some(format!("a{ends}b")),
+            ..no_chain()
+        };
+        let printed = printed("status", Ok(Reply::Status(Box::new(waiting))));
+        assert!(printed.ends_with("waiting: a b"), "{printed:?}");
+    }
+}
+
+fn no_chain() -> Status {
+    Status {
+        mode: Mode::Chain,
+        cluster: None,
+        epoch: 0,
+        members: Vec::new(),
+        learners: Vec::new(),
+        front_end: FrontEndStatus::default(),
+        events: Vec::new(),
+        waiting: None,
+    }
+}

@@ -1,0 +1,6 @@
+//! A segment of a node's log that is not what it was.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| kvservice_fuzz::directory::check(data, &["log-"]));
