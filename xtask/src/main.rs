@@ -3,6 +3,7 @@
 //! - `up` builds and runs a whole system on this machine, and opens a prompt on it
 //! - `web` builds the page that the front-end serves
 //! - `test` runs every check there is, as CI does
+//! - `nemesis` runs real processes under faults of all kinds, for as long as one likes
 //!
 //! It talks to the rest of the project only as a user would: through cargo, the binaries and
 //! their command lines. It depends on none of the project's crates, so it is there, and quick
@@ -10,6 +11,7 @@
 
 mod example;
 mod interrupt;
+mod nemesis;
 mod page;
 mod run;
 mod system;
@@ -46,6 +48,8 @@ enum Task {
     Web,
     /// Run every check and every test; stops at the first that fails
     Test(test::Options),
+    /// Harm real processes, disks and links at random, and check what clients were told meanwhile
+    Nemesis(nemesis::Options),
 }
 
 fn main() -> ExitCode {
@@ -64,5 +68,6 @@ fn run(task: Task) -> Result<()> {
         Task::Up(options) => up::run(&workspace, &options),
         Task::Web => page::build(&workspace, &Runner::Foreground).map(|sizes| print!("{sizes}")),
         Task::Test(options) => test::run(&workspace, &options),
+        Task::Nemesis(options) => nemesis::run(&workspace, &options),
     }
 }

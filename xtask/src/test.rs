@@ -6,12 +6,13 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 
+use crate::interrupt::interrupted;
 use crate::run::{Line, Runner, show_duration};
 use crate::tools::{Toolbox, WASM};
 use crate::workspace::{Profile, Workspace};
-use crate::{example, page};
+use crate::{example, nemesis, page};
 
 /// With `--long`: random walks of the protocol, and rounds of each test on real processes.
 const LONG_SEEDS: u64 = 20_000;
@@ -72,7 +73,7 @@ const fn full(
     }
 }
 
-const STEPS: [Step; 11] = [
+const STEPS: [Step; 12] = [
     fast("fmt", "the code is formatted", |run| {
         run.tools().cargo_component("fmt", "rustfmt")?;
         run.cargo("fmt --all --check")
@@ -130,6 +131,15 @@ const STEPS: [Step; 11] = [
         run.cargo("build --bins")
     }),
     full("system", "real processes and a real browser", system),
+    full(
+        "nemesis",
+        "a minute of faults of all kinds at random, on real processes",
+        |run| {
+            nemesis::run(run.workspace, &nemesis::Options::short())?;
+            ensure!(!interrupted(), "interrupted");
+            Ok(())
+        },
+    ),
     full(
         "python",
         "the client in another language, against a real chain",
