@@ -57,7 +57,7 @@ fn main() -> ExitCode {
     let wrong = runtime.block_on(run(&options, interrupted()));
     println!("history: {}", options.history.display());
     if wrong.is_empty() {
-        tidy(&options.dir, &options.history);
+        tidy(&options.dir);
         println!("seed {}: nothing was wrong", options.seed);
         return ExitCode::SUCCESS;
     }
@@ -84,16 +84,12 @@ async fn interrupted() {
     }
 }
 
-/// Keeps what tells of a good run: its history and its schedule.
-fn tidy(dir: &Path, history: &Path) {
+/// Keeps what tells of a good run: its history, its schedule and its logs. The data go.
+fn tidy(dir: &Path) {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        let path = entry.path();
-        if path != history && !path.ends_with("schedule.txt") {
+        if entry.path().is_dir() {
             // What cannot be removed stays.
-            let _ = match path.is_dir() {
-                true => fs::remove_dir_all(&path),
-                false => fs::remove_file(&path),
-            };
+            let _ = fs::remove_dir_all(entry.path());
         }
     }
 }
