@@ -59,7 +59,7 @@ pub struct Options {
 /// One client in so many has no session.
 const ANONYMOUS: usize = 4;
 /// Clients end, once the cluster is whole.
-const CLIENTS_END_WITHIN: Duration = Duration::from_secs(60);
+const CLIENTS_END_WITHIN: Duration = Duration::from_secs(120);
 
 /// Runs, until its time is over or `interrupted`. What was wrong; nothing, where all is well.
 ///

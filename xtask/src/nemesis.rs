@@ -31,7 +31,7 @@ pub struct Options {
     #[arg(long, value_name = "N", default_value_t = 3)]
     #[arg(value_parser = clap::value_parser!(u16).range(2..=9))]
     nodes: u16,
-    /// Clients; every fourth has no session, and every other one's requests time out after 5 s
+    /// Clients: of four, two wait as long as it takes, one gives up after 5 s, and one has no session
     #[arg(long, value_name = "C", default_value_t = 12)]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=100))]
     clients: u16,

@@ -21,7 +21,7 @@ const AT_ONCE_MAX: usize = 4;
 const PAUSE_MAX_MS: u64 = 2500;
 const STORM_MAX_MS: u64 = 25_000;
 /// A cluster without faults is whole before that, on a busy machine too.
-const HEALS_WITHIN: Duration = Duration::from_secs(90);
+const HEALS_WITHIN: Duration = Duration::from_secs(180);
 const LOOK_PAUSE: Duration = Duration::from_millis(50);
 
 /// Does the harm, and says what.
