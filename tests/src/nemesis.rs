@@ -31,6 +31,7 @@ use record::Record;
 use schedule::Schedule;
 use std::future::Future;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -84,13 +85,17 @@ pub async fn run(options: &Options, interrupted: impl Future<Output = ()>) -> Ve
             };
             let clients = start_clients(options, &cluster, &common).await;
             let end = tokio::time::Instant::now() + options.lasts;
-            tokio::select! {
-                result = schedule.run(&mut cluster, end) => wrong.extend(result.err()),
-                () = interrupted => schedule.say("told to stop"),
-            }
-            if wrong.is_empty() {
-                wrong.extend(schedule.calm(&mut cluster).await.err());
-            }
+            let stop = schedule.stop();
+            let mut harm = pin!(schedule.run(&mut cluster, end));
+            let harmed = tokio::select! {
+                harmed = &mut harm => harmed,
+                // Not dropped: what it has done must be undone.
+                () = interrupted => {
+                    stop.store(true, Ordering::Relaxed);
+                    harm.await
+                }
+            };
+            wrong.extend(harmed.err());
             common.stop.store(true, Ordering::Relaxed);
             wrong.extend(end_clients(clients).await.err());
         }

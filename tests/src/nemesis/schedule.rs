@@ -12,6 +12,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -32,6 +33,7 @@ pub struct Schedule {
     file: File,
     clients: usize,
     active: Vec<(Instant, Fault)>,
+    stop: Arc<AtomicBool>,
     /// Faults, by their kinds.
     pub counts: BTreeMap<&'static str, usize>,
     /// The longest time that it took to be whole again once faults were over.
@@ -55,6 +57,7 @@ impl Schedule {
             file: File::create(file)?,
             clients,
             active: Vec::new(),
+            stop: Arc::default(),
             counts: BTreeMap::new(),
             slowest_heal: Duration::ZERO,
         })
@@ -68,12 +71,22 @@ impl Schedule {
         let _ = writeln!(self.file, "{line}");
     }
 
+    /// What ends it early, when it is set.
+    #[must_use]
+    pub fn stop(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.stop)
+    }
+
+    fn is_over(&self, end: Instant) -> bool {
+        Instant::now() >= end || self.stop.load(Ordering::Relaxed)
+    }
+
     /// Storms and calms until `end`; it ends with a calm.
     ///
     /// # Errors
     /// What is wrong with the cluster.
     pub async fn run(&mut self, cluster: &mut Cluster, end: Instant) -> Result<(), String> {
-        while Instant::now() < end {
+        while !self.is_over(end) {
             let storm = Duration::from_millis(self.random.below(STORM_MAX_MS));
             self.storm(cluster, end.min(Instant::now() + storm)).await?;
             self.calm(cluster).await?;
@@ -82,7 +95,7 @@ impl Schedule {
     }
 
     async fn storm(&mut self, cluster: &mut Cluster, end: Instant) -> Result<(), String> {
-        while Instant::now() < end {
+        while !self.is_over(end) {
             let pause = Duration::from_millis(self.random.below(PAUSE_MAX_MS));
             let next = end.min(Instant::now() + pause);
             while let Some(due) = self.first_due().filter(|&due| due < next) {
@@ -140,10 +153,7 @@ impl Schedule {
     }
 
     /// Undoes everything, and waits until the cluster is whole.
-    ///
-    /// # Errors
-    /// What is wrong with the cluster.
-    pub async fn calm(&mut self, cluster: &mut Cluster) -> Result<(), String> {
+    async fn calm(&mut self, cluster: &mut Cluster) -> Result<(), String> {
         let faults = std::mem::take(&mut self.active);
         self.undo(faults, cluster).await?;
         let began = Instant::now();
