@@ -157,8 +157,13 @@ impl Schedule {
         let faults = std::mem::take(&mut self.active);
         self.undo(faults, cluster).await?;
         let began = Instant::now();
-        self.until(cluster, "all nodes to be members", |status, nodes| {
-            status.waiting.is_none() && status.members.len() == nodes
+        let record = Arc::clone(&self.record);
+        let written = record.figures().writes;
+        // A front-end that was started again tells of the view that it finds on its disk: writes tell that it is so.
+        let what = "all nodes to be members, and writes to be acknowledged";
+        self.until(cluster, what, |status, nodes| {
+            let whole = status.waiting.is_none() && status.members.len() == nodes;
+            whole && record.figures().writes > written
         })
         .await?;
         cluster.none_may_end();
