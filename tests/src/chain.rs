@@ -396,19 +396,7 @@ impl Chain {
     /// Where it does not come to that.
     pub async fn settle(&mut self, count: usize) -> Status {
         let what = format!("{count} members with one state");
-        let status = self
-            .until(&what, |status| {
-                let heads = status.members.first().map(|head| head.applied);
-                status.waiting.is_none()
-                    && status.members.len() == count
-                    && status.learners.is_empty()
-                    && status.members.iter().all(|member| {
-                        let points = [member.durable, member.stable, member.committed];
-                        points.iter().all(|&point| Some(point) == heads)
-                            && Some(member.applied) == heads
-                    })
-            })
-            .await;
+        let status = self.until(&what, |status| is_settled(status, count)).await;
         assert_tables(&status);
         let hashes: Vec<&str> = status.members.iter().map(|m| m.hash.as_str()).collect();
         assert!(
@@ -429,6 +417,19 @@ impl Chain {
             process.assert_not_lost();
         }
     }
+}
+
+/// Whether `count` members are at the same point, durable, committed and applied, and nobody is on the way in.
+#[must_use]
+pub fn is_settled(status: &Status, count: usize) -> bool {
+    let heads = status.members.first().map(|head| head.applied);
+    status.waiting.is_none()
+        && status.members.len() == count
+        && status.learners.is_empty()
+        && status.members.iter().all(|member| {
+            let points = [member.durable, member.stable, member.committed];
+            points.iter().all(|&point| Some(point) == heads) && Some(member.applied) == heads
+        })
 }
 
 /// Whether the chain holds an event of that kind.

@@ -6,9 +6,11 @@
 //! | [`process`] | one process: its log, its signals, its end; none outlives its test |
 //! | [`chain`] | a front-end and its nodes, and the conditions that a test waits for |
 //! | [`single`] | variation 1, a front-end alone |
+//! | [`small_disk`] | a disk that can be filled |
 //! | [`load`] | clients that read and write all the while, and check every answer against the promises |
 //! | [`raw`] | one WebSocket, to send what no client would |
 //! | [`random`] | dice that fall the same way each time |
+//! | [`nemesis`] | faults of all kinds at random, for as long as one likes, and a history that is checked |
 //! | [`cli`] | `kvservice`, run as a shell runs it |
 //!
 //! A test waits for conditions, with a deadline that no healthy system comes near; it never waits for a
@@ -24,11 +26,13 @@
 pub mod chain;
 pub mod cli;
 pub mod load;
+pub mod nemesis;
 pub mod process;
 pub mod random;
 pub mod raw;
 pub mod rounds;
 pub mod single;
+pub mod small_disk;
 
 pub use uuid::Uuid;
 

@@ -88,6 +88,18 @@ impl Process {
         &self.name
     }
 
+    /// Its number.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether the test has ended it, or told it to end.
+    #[must_use]
+    pub fn was_told(&self) -> bool {
+        self.told
+    }
+
     /// What this start of it has logged so far.
     #[must_use]
     pub fn logged(&self) -> String {

@@ -46,15 +46,22 @@ impl Round {
 
     /// Whatever happened, no process may have panicked.
     fn check_logs(&self) {
-        for log in logs(self.dir()) {
-            let text = fs::read(&log).unwrap_or_default();
-            let text = String::from_utf8_lossy(&text);
-            if let Some(at) = text.find("panicked at") {
-                let words: String = text[at..].chars().take(400).collect();
-                panic!("{}: {words}", log.display());
-            }
+        if let Some(panic) = panic_in(self.dir()) {
+            panic!("{panic}");
         }
     }
+}
+
+/// The first panic that a log below this directory tells of.
+#[must_use]
+pub fn panic_in(dir: &Path) -> Option<String> {
+    logs(dir).into_iter().find_map(|log| {
+        let text = fs::read(&log).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let at = text.find("panicked at")?;
+        let words: String = text[at..].chars().take(400).collect();
+        Some(format!("{}: {words}", log.display()))
+    })
 }
 
 fn logs(dir: &Path) -> Vec<PathBuf> {

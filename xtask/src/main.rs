@@ -4,6 +4,8 @@
 //! - `web` builds the page that the front-end serves
 //! - `test` runs every check there is, as CI does
 //! - `fuzz` feeds every decoder of bytes from outside what nobody would send
+//! - `sim` runs the code that ships under a simulated network, disks and clock that a seed decides
+//! - `nemesis` runs real processes under faults of all kinds, for as long as one likes
 //!
 //! It talks to the rest of the project only as a user would: through cargo, the binaries and
 //! their command lines. It depends on none of the project's crates, so it is there, and quick
@@ -12,8 +14,10 @@
 mod example;
 mod fuzz;
 mod interrupt;
+mod nemesis;
 mod page;
 mod run;
+mod sim;
 mod system;
 mod test;
 mod tools;
@@ -50,6 +54,10 @@ enum Task {
     Test(test::Options),
     /// Fuzz the decoders, each for a while, and print what came of it; needs nightly Rust
     Fuzz(fuzz::Options),
+    /// Simulate many seeds, or one: `cargo xtask sim --help` tells more
+    Sim(sim::Options),
+    /// Harm real processes, disks and links at random, and check what clients were told meanwhile
+    Nemesis(nemesis::Options),
 }
 
 fn main() -> ExitCode {
@@ -69,5 +77,7 @@ fn run(task: Task) -> Result<()> {
         Task::Web => page::build(&workspace, &Runner::Foreground).map(|sizes| print!("{sizes}")),
         Task::Test(options) => test::run(&workspace, &options),
         Task::Fuzz(options) => fuzz::run(&workspace, &options),
+        Task::Sim(options) => sim::run(&workspace, &options),
+        Task::Nemesis(options) => nemesis::run(&workspace, &options),
     }
 }

@@ -6,14 +6,16 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 
+use crate::interrupt::interrupted;
 use crate::run::{Line, Runner, show_duration};
 use crate::tools::{Toolbox, WASM};
 use crate::workspace::{Profile, Workspace};
-use crate::{example, page};
+use crate::{example, nemesis, page, sim};
 
-/// With `--long`: random walks of the protocol, and rounds of each test on real processes.
+/// Seeds of the simulator, and with `--long`; and then rounds of each test on real processes.
+const SEEDS: u64 = 200;
 const LONG_SEEDS: u64 = 20_000;
 const LONG_REPEAT: u32 = 20;
 
@@ -72,7 +74,7 @@ const fn full(
     }
 }
 
-const STEPS: [Step; 11] = [
+const STEPS: [Step; 13] = [
     fast("fmt", "the code is formatted", |run| {
         run.tools().cargo_component("fmt", "rustfmt")?;
         run.cargo("fmt --all --check")
@@ -87,11 +89,21 @@ const STEPS: [Step; 11] = [
         |run| {
             let line = Line::new("cargo").words("test --workspace --exclude kvservice-tests");
             run.line(match run.long {
-                true => line
-                    .env("KVSERVICE_LONG", "1")
-                    .env("KVSERVICE_SEEDS", LONG_SEEDS.to_string()),
+                true => line.env("KVSERVICE_LONG", "1"),
                 false => line,
             })
+        },
+    ),
+    fast(
+        "sim",
+        "the code that ships under a simulated network, disks and clock",
+        |run| match run.long {
+            false => run.line(sim::line("", "", &format!("--seeds {SEEDS}"))),
+            true => {
+                let seeds = format!("--seeds {LONG_SEEDS}");
+                run.line(sim::line("--profile sim", "", &seeds))?;
+                run.line(sim::line("--profile sim", "--features canaries", "--canaries"))
+            }
         },
     ),
     fast(
@@ -130,6 +142,15 @@ const STEPS: [Step; 11] = [
         run.cargo("build --bins")
     }),
     full("system", "real processes and a real browser", system),
+    full(
+        "nemesis",
+        "a minute of faults of all kinds at random, on real processes",
+        |run| {
+            nemesis::run(run.workspace, &nemesis::Options::short())?;
+            ensure!(!interrupted(), "interrupted");
+            Ok(())
+        },
+    ),
     full(
         "python",
         "the client in another language, against a real chain",

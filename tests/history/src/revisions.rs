@@ -10,7 +10,7 @@
 
 use crate::call::{Answer, Call, Entry, Op};
 use crate::{Refused, unique_values};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Bound;
 
 /// A write that took effect.
@@ -33,6 +33,15 @@ struct Store<'a> {
     unknown: HashMap<(&'a str, &'a str), &'a Call>,
     /// When the first delete of a key was invoked whose outcome is unknown.
     unknown_delete: HashMap<&'a str, u64>,
+    /// The writes in their order, once that is known.
+    timeline: Vec<Moment>,
+}
+
+/// When a write took effect. Neither bound is less than that of the write before.
+struct Moment {
+    revision: u64,
+    earliest: u64,
+    latest: u64,
 }
 
 fn wrong<T>(what: String) -> Result<T, Refused> {
@@ -207,8 +216,14 @@ impl<'a> Store<'a> {
             if let Some(version) = self.keys.get_mut(key).and_then(|key| key.get_mut(revision)) {
                 after = after.min(version.latest);
                 version.latest = after;
+                self.timeline.push(Moment {
+                    revision: *revision,
+                    earliest: version.earliest,
+                    latest: after,
+                });
             }
         }
+        self.timeline.reverse();
         Ok(())
     }
 
@@ -224,13 +239,16 @@ impl<'a> Store<'a> {
             }
             (Op::List { prefix, after, .. }, Answer::Page { entries, more }) => {
                 let last = entries.last().map(|entry| entry.key.as_str());
+                let present: HashSet<&str> = entries.iter().map(|e| e.key.as_str()).collect();
+                let from = (Bound::Included(prefix.as_str()), Bound::Unbounded);
                 let absent: Vec<&str> = self
                     .keys
-                    .keys()
-                    .copied()
+                    .range::<str, _>(from)
+                    .map(|(key, _)| *key)
+                    .take_while(|key| key.starts_with(prefix.as_str()))
                     .filter(|key| Op::covers(prefix, after, key))
                     .filter(|key| !more || last.is_some_and(|last| *key < last))
-                    .filter(|key| !entries.iter().any(|entry| entry.key == *key))
+                    .filter(|key| !present.contains(key))
                     .collect();
                 self.had_one_point(call, entries, &absent)
             }
@@ -257,26 +275,22 @@ impl<'a> Store<'a> {
         if from >= until {
             return false;
         }
-        let inside = (Bound::Excluded(from), Bound::Excluded(until));
-        let later = self.revisions.range(inside).map(|(revision, _)| *revision);
-        std::iter::once(from).chain(later).any(|point| {
-            self.is_within(call, point)
-                && absent.iter().all(|key| self.was_absent(call, key, point))
-        })
+        self.points(call, from, until)
+            .any(|point| absent.iter().all(|key| self.was_absent(call, key, point)))
     }
 
-    /// The time after this revision and before the next has something in common with a call's.
-    fn is_within(&self, call: &Call, revision: u64) -> bool {
-        let version = |revision: &u64, key: &&str| self.keys.get(*key)?.get(revision);
-        let began = self
-            .revisions
-            .get(&revision)
-            .and_then(|key| version(&revision, key));
-        let after = (Bound::Excluded(revision), Bound::Unbounded);
-        let next = self.revisions.range(after).next();
-        let ended = next.and_then(|(revision, key)| version(revision, key));
-        began.is_none_or(|version| version.earliest <= returned(call))
-            && ended.is_none_or(|version| version.latest >= call.invoked)
+    /// The revisions from `from` on and before `until`, of which each was the last for some of a call's time.
+    fn points(&self, call: &Call, from: u64, until: u64) -> impl Iterator<Item = u64> {
+        let writes = &self.timeline;
+        // A point is the number of writes that took effect before it.
+        let first = writes.partition_point(|write| write.revision <= from);
+        let last = writes.partition_point(|write| write.revision < until);
+        let began = writes.partition_point(|write| write.earliest <= returned(call));
+        let ended = writes.partition_point(|write| write.latest < call.invoked);
+        (first.max(ended)..=last.min(began)).map(|point| match point {
+            0 => 0,
+            _ => writes[point - 1].revision,
+        })
     }
 
     fn was_absent(&self, call: &Call, key: &str, revision: u64) -> bool {

@@ -332,3 +332,26 @@ fn many_unknown_writes_are_no_trouble() {
     }
     assert_eq!(check(&history).map(|checked| checked.unknown), Ok(667));
 }
+
+/// Keys that hold nothing tell no revision: what is known of them is looked up by time, not by trying all writes.
+#[test]
+fn many_absences_among_many_writes_are_no_trouble() {
+    let mut history = Vec::new();
+    for number in 0..40_000_u64 {
+        let (at, key) = (number * 20, format!("k{number}"));
+        let get = |at, answer| call(Op::Get { key: key.clone() }, at, at + 2, answer);
+        let value = |value, revision| Answer::Value { value, revision };
+        history.push(get(at, value(None, 0)));
+        history.push(set(&key, "1", at + 3, at + 5, number + 1));
+        history.push(get(at + 6, value(Some("1".into()), number + 1)));
+    }
+    assert_eq!(check(&history).map(|checked| checked.keys), Ok(40_000));
+    // Its write had returned long before.
+    let late = Op::Get { key: "k7".into() };
+    let nothing = Answer::Value {
+        value: None,
+        revision: 0,
+    };
+    history.push(call(late, 799_990, 799_999, nothing));
+    assert!(revisions::check(&history).is_err());
+}

@@ -11,6 +11,7 @@
 use crate::call::{Answer, Call, Op};
 use crate::{Refused, unique_values};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ops::Bound;
 use std::rc::Rc;
 
 /// Open calls of one key at once whose answers came.
@@ -203,8 +204,13 @@ fn split<'a>(
                 return wrong("this page is not what was asked for");
             }
             let last = entries.last().map(|entry| entry.key.as_str());
-            for (key, of_key) in keys.iter_mut().filter(|(key, _)| asked(key)) {
-                let shown = entries.iter().find(|entry| entry.key == *key);
+            let from = (Bound::Included(prefix.as_str()), Bound::Unbounded);
+            let of_prefix = keys
+                .range_mut::<str, _>(from)
+                .take_while(|(key, _)| key.starts_with(prefix.as_str()));
+            for (key, of_key) in of_prefix.filter(|(key, _)| asked(key)) {
+                let shown = entries.binary_search_by(|entry| entry.key.as_str().cmp(key));
+                let shown = shown.ok().map(|at| &entries[at]);
                 if shown.is_none() && *more && last.is_none_or(|last| *key > last) {
                     continue;
                 }

@@ -5,12 +5,13 @@ use kvservice_tests::chain::{Chain, Setup, has_event};
 use kvservice_tests::load::{Allow, Load, assert_filled, fill};
 use kvservice_tests::rounds::rounds;
 use kvservice_tests::single::Single;
+use kvservice_tests::small_disk::SmallDisk;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 const CLIENTS: usize = 6;
 const WRITES: u64 = 300;
+const MIB: u64 = 1024 * 1024;
 
 fn on_disk() -> Setup {
     Setup {
@@ -155,45 +156,21 @@ fn two_nodes_on_one_directory() {
     });
 }
 
-/// A file system of 64 MiB, where this process may mount one.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    fn mount(at: PathBuf) -> Option<SmallDisk> {
-        fs::create_dir(&at).expect("the round's directory can be written");
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=64m", "kvservice-test"])
-            .arg(&at)
-            .stderr(Stdio::null())
-            .status();
-        mounted
-            .is_ok_and(|status| status.success())
-            .then_some(SmallDisk(at))
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
-    }
-}
-
 /// One node's disk fills up: it leaves before that, the chain goes on; with room again it is back by itself.
 #[test]
 fn a_disk_that_fills_up() {
     rounds(async |round| {
-        let Some(small) = SmallDisk::mount(round.dir().join("small")) else {
+        let Some(small) = SmallDisk::mount(round.dir().join("small"), 64 * MIB) else {
             round.say("skipped: mounting a small disk is not allowed here");
             return;
         };
-        let ballast = small.0.join("ballast");
-        fs::write(&ballast, vec![0x55; 30 * 1024 * 1024]).expect("it fits");
+        small.fill_up_to(34 * MIB);
         let setup = Setup {
             nodes: 2,
             ..on_disk()
         };
         let mut chain = Chain::start(round, setup).await;
-        let dir = format!("--data-dir={}", small.0.join("data").display());
+        let dir = format!("--data-dir={}", small.path().join("data").display());
         chain
             .add_back_end(&[&dir, "--disk-reserve=16777216", "--log-retention=1048576"])
             .await;
@@ -209,7 +186,7 @@ fn a_disk_that_fills_up() {
         }
         chain.until_members(2).await;
         fill(chain.clients(), 500, 64).await;
-        fs::remove_file(&ballast).expect("it is there");
+        small.empty();
         chain.settle(3).await;
         assert_filled(chain.clients(), 500, 64).await;
     });
