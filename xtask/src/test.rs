@@ -102,7 +102,11 @@ const STEPS: [Step; 13] = [
             true => {
                 let seeds = format!("--seeds {LONG_SEEDS}");
                 run.line(sim::line("--profile sim", "", &seeds))?;
-                run.line(sim::line("--profile sim", "--features canaries", "--canaries"))
+                run.line(sim::line(
+                    "--profile sim",
+                    "--features canaries",
+                    "--canaries",
+                ))
             }
         },
     ),

@@ -191,8 +191,8 @@ impl Coordinator {
             self.out.route = Some(route);
         }
         let mut out = std::mem::take(&mut self.out);
-        if canary::is_on(Canary::TellBeforeStored) {
-            // With the next flush that has anything to store.
+        if canary::is_on(Canary::TellBeforeStored) && out.store.is_some() {
+            // With the next that is to be stored.
             std::mem::swap(&mut out.store, &mut self.store_late);
         }
         out

@@ -10,6 +10,18 @@ use std::time::Instant;
 /// Every canary must be found within so many seeds.
 pub const SEEDS_MAX: u64 = 500;
 
+/// Those that seeds do not find, and the script of `tests/script` that does. A front-end whose term is over and that
+/// lives on is a second front-end, which no seed has; the others need several rare things at once.
+pub const OF_SCRIPTS: &[(Canary, &str)] = &[
+    (
+        Canary::TermIgnored,
+        "front_end_views_of_an_older_term_are_refused",
+    ),
+    (Canary::OfferIgnored, "front_end_wiped_with_an_open_offer"),
+    (Canary::ResumeAnyTerm, "join_snapshot_of_another_term"),
+    (Canary::CutKeepsStable, "log_longer_than_predecessor"),
+];
+
 /// Switches each canary on and hunts it.
 ///
 /// # Errors
@@ -20,7 +32,11 @@ pub fn hunt_all(plan: Plan, jobs: Option<NonZero<usize>>, only: Option<&str>) ->
             "this simulator was built without canaries: `cargo xtask sim --canaries` builds one with them"
         );
     }
-    let wanted = |canary: &&Canary| only.is_none_or(|name| format!("{canary:?}") == name);
+    let of_seeds = |canary: &Canary| OF_SCRIPTS.iter().all(|(other, _)| other != canary);
+    let wanted = |canary: &&Canary| match only {
+        None => of_seeds(canary),
+        Some(name) => format!("{canary:?}") == name,
+    };
     let chosen: Vec<Canary> = Canary::ALL.iter().filter(wanted).copied().collect();
     if chosen.is_empty() {
         let names: Vec<String> = Canary::ALL

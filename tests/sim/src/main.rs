@@ -45,6 +45,9 @@ struct Args {
     /// Switch bugs on, one after the other, and see that each is found
     #[arg(long)]
     canaries: bool,
+    /// With sessions that are evicted soon and forget soon
+    #[arg(long)]
+    small_limits: bool,
     /// Of the canaries, this one alone
     #[arg(long, value_name = "NAME", requires = "canaries")]
     canary: Option<String>,
@@ -67,6 +70,11 @@ fn main() -> ExitCode {
 fn try_main(args: &Args) -> Result<()> {
     if args.nodes == 0 || args.clients == 0 || args.nodes > 20 {
         bail!("a run needs 1 to 20 nodes, and at least one client");
+    }
+    if args.small_limits && !cfg!(feature = "canaries") {
+        bail!(
+            "this simulator was built with the limits that ship: `cargo xtask sim --small-limits` builds another"
+        );
     }
     let plan = Plan {
         seed: args.seed.unwrap_or(args.first),

@@ -23,6 +23,8 @@ const SILENCE_MS: u64 = 3000;
 #[derive(Debug, Default)]
 pub struct History {
     pub calls: Vec<Call>,
+    /// Of each call, on which of its client's connections it was sent first, and answered.
+    pub connections: Vec<(u64, Option<u64>)>,
     now: u64,
 }
 
@@ -32,7 +34,8 @@ impl History {
         self.now
     }
 
-    fn invoke(&mut self, process: u64, op: Asked) -> usize {
+    fn invoke(&mut self, process: u64, connection: u64, op: Asked) -> usize {
+        self.connections.push((connection, None));
         let invoked = self.tick();
         self.calls.push(Call {
             process,
@@ -44,7 +47,8 @@ impl History {
         self.calls.len() - 1
     }
 
-    fn complete(&mut self, call: usize, answer: Answer) {
+    fn complete(&mut self, call: usize, connection: u64, answer: Answer) {
+        self.connections[call].1 = Some(connection);
         let returned = self.tick();
         let call = &mut self.calls[call];
         call.returned = (answer != Answer::Unknown).then_some(returned);
@@ -75,6 +79,8 @@ pub struct Client {
     /// Frames that did not reach the server yet, and the other way.
     outbox: VecDeque<String>,
     inbox: VecDeque<String>,
+    /// Counts its connections.
+    connection: u64,
     /// Unanswered: where in the history, and of what kind.
     calls: BTreeMap<RequestId, (usize, OpKind)>,
     values: u64,
@@ -106,6 +112,7 @@ impl Client {
             socket: Socket::None,
             outbox: VecDeque::new(),
             inbox: VecDeque::new(),
+            connection: 0,
             calls: BTreeMap::new(),
             values: 0,
             believed: HashMap::new(),
@@ -217,6 +224,7 @@ impl Client {
 
     /// The connection is gone.
     pub fn lost(&mut self, now_ms: u64, code: Option<u16>, history: &mut History) {
+        self.connection += 1;
         self.socket = Socket::None;
         self.outbox.clear();
         self.inbox.clear();
@@ -230,7 +238,7 @@ impl Client {
                 *connect_ms = now_ms + 60;
                 // What came of these is not known, ever.
                 for (_, (call, _)) in std::mem::take(&mut self.calls) {
-                    history.complete(call, Answer::Unknown);
+                    history.complete(call, self.connection, Answer::Unknown);
                 }
             }
         }
@@ -250,6 +258,7 @@ impl Client {
                     if let Socket::Open(conn) = self.socket {
                         cluster.disconnect(conn);
                     }
+                    self.connection += 1;
                     self.socket = Socket::None;
                     self.outbox.clear();
                     self.inbox.clear();
@@ -303,7 +312,7 @@ impl Client {
             },
         };
         self.believe(&history.calls[call].op, &answer);
-        history.complete(call, answer);
+        history.complete(call, self.connection, answer);
         Ok(())
     }
 
@@ -326,7 +335,7 @@ impl Client {
                 id
             }
         };
-        let call = history.invoke(self.number, op);
+        let call = history.invoke(self.number, self.connection, op);
         self.calls.insert(id, (call, kind));
     }
 

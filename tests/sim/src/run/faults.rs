@@ -3,7 +3,7 @@
 use super::Run;
 use crate::disk::{Crash, Disk};
 use crate::net::Place;
-use crate::node::{Node, node_id};
+use crate::node::{FRONT_END_SILENCE_MS, Node, node_id};
 use crate::rng::Rng;
 use kvservice_server::coordinator::Stored;
 use kvservice_shared::api::StorageKind;
@@ -24,6 +24,8 @@ pub struct Rates {
     unhook: u64,
     part: u64,
     hold: u64,
+    /// A learner is lost just when its tail has offered it.
+    offer: u64,
     /// Syncs that never end.
     hang: u64,
     disk: u64,
@@ -64,6 +66,7 @@ impl Rates {
             unhook: rate(60),
             part: rate(200),
             hold: rate(500),
+            offer: rate(3000),
             hang: rate(30),
             disk: rate(60),
             front_end: rate(100),
@@ -111,6 +114,7 @@ impl Run {
     pub(super) fn fail(&mut self) {
         self.fail_nodes();
         self.fail_links();
+        self.fail_offers();
         self.fail_disks();
         self.fail_front_end();
         if self.rng.rarely(self.rates.client) {
@@ -152,6 +156,14 @@ impl Run {
         }
         if self.storage == StorageKind::Disk && self.rng.rarely(self.rates.stop) {
             self.stop_everything();
+        }
+        if self.storage == StorageKind::Memory && self.rng.rarely(self.rates.outage / 4) {
+            // All data are gone: nothing but a new cluster can follow.
+            self.count("all in memory killed", &self.everybody());
+            for index in 0..self.cluster.slots.len() {
+                self.kill(index, true);
+                self.later(1500, Undo::StartNode(index));
+            }
         }
         if self.storage == StorageKind::Disk && self.rng.rarely(self.rates.outage) {
             let power = self.rng.chance(50);
@@ -228,6 +240,12 @@ impl Run {
         }
         if self.rng.rarely(self.rates.unhook) && !stalled {
             self.count("black hole", &[from, to]);
+            // A link that carries nothing one way is given up by the end that hears nothing: by a node, the
+            // front-end's after a long while.
+            for place in [from, to] {
+                self.removals
+                    .touch(place, self.cluster.now_ms + FRONT_END_SILENCE_MS);
+            }
             self.cluster.net.stall(from, to);
             self.later(1200, Undo::Unhook(from, to));
         }
@@ -236,6 +254,36 @@ impl Run {
             for (conn, _) in self.cluster.net.between(from, to) {
                 self.cluster.net.break_off(conn);
             }
+        }
+    }
+
+    /// The moment that matters: the tail said that its learner is ready, and no view says so yet.
+    fn fail_offers(&mut self) {
+        if !self.rng.rarely(self.rates.offer) {
+            return;
+        }
+        let slots = self.cluster.slots.iter().enumerate();
+        let offers = slots.filter_map(|(tail, slot)| {
+            let learner = slot.node.as_ref()?.replica.registration().offer?;
+            let at = self
+                .cluster
+                .slots
+                .iter()
+                .position(|slot| slot.node.as_ref().is_some_and(|node| node.id == learner))?;
+            let view = self.cluster.stored.view.as_ref();
+            let open = view.is_none_or(|view| view.position(learner).is_none());
+            open.then_some((Place::Node(tail), Place::Node(at)))
+        });
+        let Some((tail, learner)) = offers.last() else {
+            return;
+        };
+        self.count("learner lost once offered", &[tail, learner]);
+        for (conn, _) in self.cluster.net.between(tail, learner) {
+            self.cluster.net.break_off(conn);
+        }
+        if !self.cluster.net.is_stalled(tail, Place::FrontEnd) {
+            self.cluster.net.stall(tail, Place::FrontEnd);
+            self.later(200, Undo::Flow(tail, Place::FrontEnd));
         }
     }
 

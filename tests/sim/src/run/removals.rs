@@ -2,7 +2,8 @@
 //!
 //! A process that was paused suspects nobody for what it did not hear meanwhile; one node that hears nobody does
 //! not dismantle the chain. So whoever is removed must have felt a fault a short while ago, or the front-end must
-//! have; and of those that one deaf node accuses, one may go.
+//! have; and of those that one deaf node accuses, one may go. (So may whoever accuses one and the same node
+//! twice, though it was right both times: that is the rule.)
 
 use crate::net::Place;
 use kvservice_shared::chain::View;
@@ -11,6 +12,9 @@ use std::collections::BTreeMap;
 
 /// A fault explains what happens so long after it, or after it ends.
 const EXPLAINS_MS: u64 = 4000;
+
+/// Whoever reports its successor down goes if it did so before and that one was back: for so long.
+const DOUBTS_MS: u64 = 10_000 + EXPLAINS_MS;
 
 /// What is known of faults and of the last view.
 #[derive(Debug, Default)]
@@ -24,7 +28,8 @@ pub struct Removals {
 impl Removals {
     /// Somebody feels a fault.
     pub fn touch(&mut self, place: Place, now_ms: u64) {
-        self.touched.insert(place, now_ms);
+        let at = self.touched.entry(place).or_default();
+        *at = now_ms.max(*at);
     }
 
     /// From now on a node hears nobody, until then.
@@ -54,14 +59,24 @@ impl Removals {
         if before.epoch == view.epoch {
             return Ok(());
         }
-        let felt = |place: Place| {
+        let touched = |place: Place, since_ms: u64| {
             let at = self.touched.get(&place);
-            at.is_some_and(|at| now_ms <= at + EXPLAINS_MS)
+            at.is_some_and(|at| now_ms <= at + since_ms)
         };
-        let gone = before.members.iter().map(|member| member.id.node);
-        let gone = gone.filter(|node| view.position_of_node(*node).is_none());
+        let felt = |place: Place| touched(place, EXPLAINS_MS);
+        let places: Vec<Option<Place>> = before
+            .members
+            .iter()
+            .map(|member| place(member.id.node))
+            .collect();
+        let gone = before.members.iter().enumerate();
+        let gone = gone.filter(|(_, member)| view.position_of_node(member.id.node).is_none());
         let innocent: Vec<Place> = gone
-            .filter_map(place)
+            .filter(|(at, _)| {
+                let accused = places.get(at + 1).copied().flatten();
+                !accused.is_some_and(|place| touched(place, DOUBTS_MS))
+            })
+            .filter_map(|(at, _)| places[at])
             .filter(|place| !felt(*place))
             .collect();
         self.view = Some(view.clone());

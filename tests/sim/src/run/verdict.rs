@@ -16,6 +16,7 @@ impl Run {
         let checked = check(calls).map_err(|refused| refused.to_string())?;
         self.done.unknown = checked.unknown as u64;
         self.check_writes()?;
+        self.check_own_writes()?;
         self.check_counter()
     }
 
@@ -75,6 +76,48 @@ impl Run {
             };
             if !right {
                 return Err(format!("exactly once: the log has {found:?} of {call}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// On one connection a read sees what was written before it.
+    fn check_own_writes(&self) -> Result<(), String> {
+        let mut written: HashMap<(u64, u64, &str), u64> = HashMap::new();
+        for (call, connections) in self.history.calls.iter().zip(&self.history.connections) {
+            let (first, Some(last)) = *connections else {
+                continue;
+            };
+            if first != last {
+                continue;
+            }
+            let (Op::Set { key, .. } | Op::TestSet { key, .. } | Op::Get { key }) = &call.op else {
+                let Answer::Page { entries, .. } = &call.answer else {
+                    continue;
+                };
+                let of = |key| written.get(&(call.process, first, key)).copied();
+                let stale = entries
+                    .iter()
+                    .find(|e| of(e.key.as_str()) > Some(e.revision));
+                match stale {
+                    Some(entry) => {
+                        return Err(format!("its own write of {:?} is not in {call}", entry.key));
+                    }
+                    None => continue,
+                }
+            };
+            let own = written.entry((call.process, first, key)).or_default();
+            match call.answer {
+                Answer::Set { revision } | Answer::Swapped { revision } => {
+                    *own = revision.max(*own)
+                }
+                Answer::Value {
+                    value: Some(_),
+                    revision,
+                } if revision < *own => {
+                    return Err(format!("its own write, {own}, is not in {call}"));
+                }
+                _ => {}
             }
         }
         Ok(())

@@ -428,10 +428,29 @@ fn storage(args: &mut Args<'_>) -> Result<StorageKind, Failure> {
 }
 
 fn run(name: &str) {
-    let path = format!("{}/tests/script/scripts/{name}", env!("CARGO_MANIFEST_DIR"));
-    if let Err(error) = goldenscript::run(&mut Script::new(), &path) {
+    if let Err(error) = goldenscript::run(&mut Script::new(), path(name)) {
         panic!("{name}: {error}");
     }
+}
+
+/// Bugs that depend on more at once than seeds hit upon: each makes another thing of the situation that is its own.
+#[cfg(feature = "canaries")]
+#[test]
+fn canaries_change_what_their_scripts_say() {
+    for (canary, name) in kvservice_sim::canaries::OF_SCRIPTS {
+        let path = path(name);
+        kvservice_sim::canaries::switch(Some(*canary));
+        let changed = std::panic::catch_unwind(|| goldenscript::run(&mut Script::new(), &path));
+        kvservice_sim::canaries::switch(None);
+        assert!(
+            !matches!(changed, Ok(Ok(_))),
+            "{name} does not show {canary:?}"
+        );
+    }
+}
+
+fn path(name: &str) -> String {
+    format!("{}/tests/script/scripts/{name}", env!("CARGO_MANIFEST_DIR"))
 }
 
 /// One test for each script, and one that finds scripts without a test.
