@@ -102,12 +102,8 @@ canaries! {
     SnapshotUndone
     /// The tail does not need its joint learner to call anything stable.
     NotJoint
-    /// A client sends writes again in a session that was opened anew meanwhile.
-    OpenedIgnored
     /// A node does not store the view that it acts in.
     ViewNotStored
-    /// A learner counts as ready whatever process of that node was.
-    ReadyOfOldBoot
     /// Half a snapshot goes on in another term.
     ResumeAnyTerm
     /// A read does not wait for a pending write that its connection sent again.

@@ -1,7 +1,7 @@
 //! Every maximum in one place, the unit in its name. The asserts at the end relate them.
 
-/// With the feature `canaries`, for simulators: what is forgotten only after long runs is forgotten soon.
-const SMALL: bool = cfg!(feature = "canaries");
+/// With the feature `small-limits`, for simulators: what is forgotten only after long runs is forgotten soon.
+const SMALL: bool = cfg!(feature = "small-limits");
 
 /// Longest key, in bytes of UTF-8.
 pub const KEY_BYTES_MAX: usize = 1024;

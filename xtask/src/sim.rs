@@ -25,13 +25,16 @@ pub struct Options {
 pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let canaries = |word: &String| word == "--canaries" || word == "--small-limits";
     let features = match options.words.iter().any(canaries) {
-        true => "--features canaries",
+        true => FEATURES,
         false => "",
     };
     line("--profile sim", features, &options.words.join(" "))
         .dir(&workspace.root)
         .run()
 }
+
+/// Bugs that can be switched on, and limits that a run reaches.
+pub const FEATURES: &str = "--features canaries,small-limits";
 
 /// The line that builds and runs the simulator.
 pub fn line(profile: &str, features: &str, words: &str) -> Line {

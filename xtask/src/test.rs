@@ -102,11 +102,9 @@ const STEPS: [Step; 13] = [
             true => {
                 let seeds = format!("--seeds {LONG_SEEDS}");
                 run.line(sim::line("--profile sim", "", &seeds))?;
-                run.line(sim::line(
-                    "--profile sim",
-                    "--features canaries",
-                    "--canaries",
-                ))
+                run.line(sim::line("--profile sim", sim::FEATURES, &seeds))?;
+                run.line(sim::line("--profile sim", sim::FEATURES, "--canaries"))?;
+                run.cargo("test --package kvservice-sim --features canaries")
             }
         },
     ),

@@ -14,8 +14,9 @@ const ANSWERS_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// clients that ask for large values and take none would fill the memory.
 const READ_BYTES_ASSUMED: usize = 32 * 1024;
 /// A front-end says something several times in each failure time-out. One that is silent for this long is gone
-/// without a word; nothing depends on noticing it sooner.
-const SILENCE_MAX: Duration = Duration::from_secs(15);
+/// without a word. Less than the default `--grace`: a front-end that lost its directory waits so long for nodes
+/// with data before it founds another cluster, and a node must have noticed by then that its link is dead.
+const SILENCE_MAX: Duration = Duration::from_secs(7);
 const RETRY_MIN: Duration = Duration::from_millis(10);
 const RETRY_MAX: Duration = Duration::from_millis(250);
 /// A link that ends earlier was most likely refused: the next wait is a longer one.

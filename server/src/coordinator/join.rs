@@ -3,7 +3,6 @@
 use super::outage::Phase;
 use super::{Coordinator, Incarnation};
 use kvservice_shared::api::EventKind;
-use kvservice_shared::canary::{self, Canary};
 use kvservice_shared::chain::ToNode;
 use kvservice_shared::ids::Epoch;
 use kvservice_shared::limits;
@@ -80,14 +79,9 @@ impl Coordinator {
         let mut members = self.members().to_vec();
         let next = self.next_epoch();
         let register = self
-            .nodes
-            .values()
-            .map(|node| &node.register)
-            .find(|register| {
-                let same = register.id.node == learner.node;
-                register.id == learner || same && canary::is_on(Canary::ReadyOfOldBoot)
-            })
-            .cloned();
+            .link_of(learner)
+            .and_then(|l| self.nodes.get(&l))
+            .map(|n| n.register.clone());
         match register {
             Some(register) if self.round.is_none() => {
                 let member = self.member_for(&register);

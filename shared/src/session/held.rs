@@ -1,7 +1,5 @@
 //! Whether the session that a server holds is still the one in which writes went out.
 
-use crate::canary::{self, Canary};
-
 /// What a client knows of its session on the server, from the answers to its `hello`s.
 ///
 /// Only where two answers in a row are of the same session may a write that went out after the
@@ -26,9 +24,7 @@ impl HeldSession {
     /// is the one of the answer before this.
     pub fn answered(&mut self, resumed: bool, opened: Option<Box<str>>) -> bool {
         let same = match (&self.opened, &opened) {
-            (Some(before), Some(now)) => {
-                before == now || canary::is_on(Canary::OpenedIgnored) && resumed
-            }
+            (Some(before), Some(now)) => before == now,
             _ => resumed && !self.in_doubt,
         };
         *self = HeldSession {

@@ -168,7 +168,8 @@ impl Cluster {
         let disk = std::mem::take(&mut slot.disk);
         match Node::start(process, index, &slot.config, disk, now) {
             Ok(node) => slot.node = Some(node),
-            Err((mut disk, trouble)) => {
+            Err(failed) => {
+                let (mut disk, trouble) = *failed;
                 disk.crash(Crash::Process {
                     written: usize::MAX,
                 });

@@ -28,14 +28,14 @@ pub enum Crash {
 #[derive(Debug)]
 pub enum Disk {
     /// A model.
-    Model(Model),
+    Model(Box<Model>),
     /// The real code.
     Real(Box<Real>),
 }
 
 impl Default for Disk {
     fn default() -> Disk {
-        Disk::Model(Model::default())
+        Disk::Model(Box::default())
     }
 }
 

@@ -71,7 +71,7 @@ fn try_main(args: &Args) -> Result<()> {
     if args.nodes == 0 || args.clients == 0 || args.nodes > 20 {
         bail!("a run needs 1 to 20 nodes, and at least one client");
     }
-    if args.small_limits && !cfg!(feature = "canaries") {
+    if args.small_limits && !cfg!(feature = "small-limits") {
         bail!(
             "this simulator was built with the limits that ship: `cargo xtask sim --small-limits` builds another"
         );

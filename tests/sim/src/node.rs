@@ -18,8 +18,8 @@ pub const RETRY_FRONT_END_MAX_MS: u64 = 250;
 pub const LINK_LASTED_MS: u64 = 1000;
 /// A handshake takes no longer.
 pub const HANDSHAKE_MS: u64 = 5000;
-/// A front-end that is silent for longer is given up.
-pub const FRONT_END_SILENCE_MS: u64 = 15_000;
+/// A front-end that is silent for longer is given up: less than its grace.
+pub const FRONT_END_SILENCE_MS: u64 = 1000;
 /// A node that asked to leave and gets no answer stops in its place after this.
 pub const LEAVE_MS: u64 = 3000;
 
@@ -129,7 +129,7 @@ impl Node {
         slot: &SlotConfig,
         mut disk: Disk,
         now_ms: u64,
-    ) -> Result<Node, (Disk, Trouble)> {
+    ) -> Result<Node, Box<(Disk, Trouble)>> {
         let id = incarnation(index, process.life, slot);
         let config = Config {
             id,
@@ -147,7 +147,7 @@ impl Node {
         });
         let (replica, progress) = match opened {
             Ok(opened) => opened,
-            Err(trouble) => return Err((disk, trouble)),
+            Err(trouble) => return Err(Box::new((disk, trouble))),
         };
         Ok(Node {
             process,

@@ -10,7 +10,7 @@ mod faults;
 mod removals;
 mod verdict;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Slot};
 use crate::front_end::Flags;
 use crate::net::Place;
 use crate::node::{name, node_id};
@@ -237,10 +237,14 @@ impl Run {
 
     fn removed(&mut self) -> Result<(), String> {
         let slots = &self.cluster.slots;
+        // Whoever does not run is rightly gone.
         let place = |node| {
-            let mut at = slots.iter().enumerate();
-            at.find(|(index, slot)| node_id(*index, slot.lives, &slot.config) == node)
-                .map(|(index, _)| Place::Node(index))
+            let mut running = slots
+                .iter()
+                .enumerate()
+                .filter(|(_, slot)| slot.node.is_some());
+            let at = running.find(|(at, slot)| node_id(*at, slot.lives, &slot.config) == node);
+            at.map(|(index, _)| Place::Node(index))
         };
         self.removals.check(
             self.cluster.stored.view.as_ref(),
@@ -305,9 +309,30 @@ impl Run {
         }
     }
 
-    /// The members of the last view ran in memory, and all were started anew: their data are gone, as promised.
+    /// Nothing is left to heal from. The members of the last view ran in memory, and all were started anew: a new
+    /// cluster was founded. Or the last view is one node that answered and died in the same moment, and others, with
+    /// what they held before, wait for an operator. A view of nodes that were long dead is something else.
     fn is_abandoned(&self) -> bool {
-        self.cluster.oracle.founded_anew
+        const JUST_MS: u64 = 3000;
+        if self.cluster.oracle.founded_anew {
+            return true;
+        }
+        let Some(view) = &self.cluster.stored.view else {
+            return false;
+        };
+        let slots = &self.cluster.slots;
+        let runs = view
+            .members
+            .iter()
+            .any(|member| self.cluster.node_of(member.id).is_some());
+        let older = slots.iter().filter_map(|slot| slot.node.as_ref());
+        let older = older
+            .filter(|node| node.replica.registration().cluster.is_some())
+            .count();
+        let just = |slot: &Slot| slot.ended_ms + JUST_MS > self.cluster.view_ms;
+        let was_member = |slot: &&Slot| view.members.iter().any(|m| m.address == slot.config.name);
+        let died_just_then = slots.iter().filter(was_member).any(just);
+        self.storage == StorageKind::Memory && !runs && older > 0 && died_just_then
     }
 
     fn result(mut self, ran: Result<(), String>) -> Result<Done, Failure> {

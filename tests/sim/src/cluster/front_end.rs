@@ -142,6 +142,12 @@ impl Cluster {
                 responses.push((conn, Gateway::status_response(id, status.clone())));
             }
         }
+        // What was given up here, heard or not, may be sent again, after what was not.
+        let late = |response: &Response| {
+            let code = response.result.as_ref().err().map(|error| error.code);
+            matches!(code, Some(ErrorCode::Timeout | ErrorCode::Unavailable))
+        };
+        self.oracle.any_order |= responses.iter().any(|(_, response)| late(response));
         responses.retain(|(conn, _)| front_end.clients.contains(conn));
         for (conn, code, reason) in out.close {
             if front_end.clients.remove(&conn) {
@@ -150,9 +156,6 @@ impl Cluster {
         }
         let dumps = out.dumps;
         let drained = front_end.stopping && front_end.gateway.unanswered() == 0;
-        // What was given up here may be sent again, after what was not.
-        let late = |response: &Response| matches!(&response.result, Err(error) if error.code == ErrorCode::Timeout);
-        self.oracle.any_order |= responses.iter().any(|(_, response)| late(response));
         for (conn, response) in &responses {
             self.note(|| format!("{conn} ← {}", show::response(response)));
         }

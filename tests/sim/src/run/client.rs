@@ -93,11 +93,11 @@ impl Client {
     pub fn new(number: u64, rng: &mut Rng) -> Client {
         let config = SessionConfig {
             uuid: SessionUuid(Uuid::from_u128(
-                u128::from(number) << 64 | u128::from(rng.next()),
+                u128::from(number) << 64 | u128::from(rng.number()),
             )),
             request_timeout_ms: [0, 4000][rng.below(2)],
             silence_timeout_ms: SILENCE_MS,
-            jitter_seed: rng.next(),
+            jitter_seed: rng.number(),
         };
         let kind = match rng.chance(15) {
             true => Kind::Anonymous {

@@ -169,7 +169,7 @@ impl Run {
             let power = self.rng.chance(50);
             let all = self.everybody();
             self.count("outage", &all);
-            let mut rng = Rng::new(self.rng.next());
+            let mut rng = Rng::new(self.rng.number());
             self.cluster.kill_front_end(&mut |sent| rng.below(sent + 1));
             self.later(1200, Undo::StartFrontEnd);
             for index in 0..self.cluster.slots.len() {
@@ -197,13 +197,13 @@ impl Run {
     }
 
     fn kill(&mut self, index: usize, power: bool) {
-        let mut rng = Rng::new(self.rng.next());
-        let mut torn = Rng::new(self.rng.next());
+        let mut rng = Rng::new(self.rng.number());
+        let mut torn = Rng::new(self.rng.number());
         self.cluster.kill_node(
             index,
             &mut |sent| rng.below(sent + 1),
             &mut |written| match power {
-                true => Crash::Power(torn.next()),
+                true => Crash::Power(torn.number()),
                 false => Crash::Process {
                     written: torn.below(written + 1),
                 },
@@ -274,7 +274,7 @@ impl Run {
             let open = view.is_none_or(|view| view.position(learner).is_none());
             open.then_some((Place::Node(tail), Place::Node(at)))
         });
-        let Some((tail, learner)) = offers.last() else {
+        let Some((tail, learner)) = { offers }.next_back() else {
             return;
         };
         self.count("learner lost once offered", &[tail, learner]);
@@ -329,7 +329,7 @@ impl Run {
             return;
         }
         let wipe = self.rng.chance(30) && self.may_wipe_front_end();
-        let mut rng = Rng::new(self.rng.next());
+        let mut rng = Rng::new(self.rng.number());
         let fault = if wipe {
             "front-end wiped"
         } else {
