@@ -19,6 +19,7 @@ pub const OF_SCRIPTS: &[(Canary, &str)] = &[
     ),
     (Canary::OfferIgnored, "front_end_wiped_with_an_open_offer"),
     (Canary::ResumeAnyTerm, "join_snapshot_of_another_term"),
+    (Canary::ViewOfSilent, "killed_all_but_one"),
 ];
 
 /// Those that nothing here finds yet: holes, named.

@@ -27,7 +27,7 @@ use kvservice_shared::chain::{
 use kvservice_shared::codec::ChainMessage;
 use kvservice_shared::ids::{ConnId, Seq};
 use kvservice_shared::limits;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How often processes hear that time passes.
 pub const TICK_MS: u64 = 10;
@@ -56,6 +56,8 @@ pub struct Cluster {
     /// The front-end's directory, and when the view in it was made.
     pub stored: Stored,
     pub view_ms: u64,
+    /// When the front-end last heard a node answer that it is there.
+    pub answered_ms: BTreeMap<Incarnation, u64>,
     pub slots: Vec<Slot>,
     /// Responses that no client has looked at.
     pub responses: Vec<(ConnId, Response)>,
@@ -80,6 +82,7 @@ impl Cluster {
             front_end_lives: 0,
             stored: Stored::default(),
             view_ms: 0,
+            answered_ms: BTreeMap::new(),
             slots: Vec::new(),
             responses: Vec::new(),
             closed: Vec::new(),

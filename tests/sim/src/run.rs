@@ -10,7 +10,7 @@ mod faults;
 mod removals;
 mod verdict;
 
-use crate::cluster::{Cluster, Slot};
+use crate::cluster::Cluster;
 use crate::front_end::Flags;
 use crate::net::Place;
 use crate::node::{name, node_id};
@@ -20,7 +20,7 @@ use faults::{Rates, Undo};
 use kvservice_history::Call;
 use kvservice_shared::api::StorageKind;
 use kvservice_shared::api::json::responses_to_json;
-use kvservice_shared::chain::Settings;
+use kvservice_shared::chain::{Incarnation, Settings};
 use removals::Removals;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -329,9 +329,11 @@ impl Run {
         let older = older
             .filter(|node| node.replica.registration().cluster.is_some())
             .count();
-        let just = |slot: &Slot| slot.ended_ms + JUST_MS > self.cluster.view_ms;
-        let was_member = |slot: &&Slot| view.members.iter().any(|m| m.address == slot.config.name);
-        let died_just_then = slots.iter().filter(was_member).any(just);
+        let answered = |id: &Incarnation| {
+            let at = self.cluster.answered_ms.get(id);
+            at.is_some_and(|at| at + JUST_MS > self.cluster.view_ms)
+        };
+        let died_just_then = view.members.iter().any(|member| answered(&member.id));
         self.storage == StorageKind::Memory && !runs && older > 0 && died_just_then
     }
 

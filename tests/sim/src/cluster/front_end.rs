@@ -14,6 +14,12 @@ impl Cluster {
             Frame::Greeting => self.net.send(id, Way::Back, Frame::Greeted),
             Frame::Data(bytes) => {
                 let message = FromNode::decode(bytes).expect("nodes send what decodes");
+                if let (FromNode::Here { .. }, Some(conn)) = (&message, self.net.get(id)) {
+                    let process = conn.dialler.process;
+                    let nodes = self.slots.iter().filter_map(|slot| slot.node.as_ref());
+                    let sender = nodes.into_iter().find(|node| node.process == process);
+                    self.answered_ms.extend(sender.map(|node| (node.id, now)));
+                }
                 let (weight, text) = show::from_node(&message);
                 if self.verbose || weight == Weight::Message {
                     self.note(|| format!("{sender} → fe: {text}"));

@@ -379,11 +379,24 @@ impl Run {
             .any(|(index, slot)| node_id(index, slot.lives, &slot.config) == node)
     }
 
-    /// One member must keep its disk, and the front-end must know who that is.
+    /// One member must keep its disk, and the front-end must know who that is. Not while another member fails too:
+    /// the next view may be the one node that has just answered, and is just losing its disk.
     fn may_wipe_node(&self, index: usize) -> bool {
         let (Some(view), Some(node)) = (&self.cluster.stored.view, self.cluster.node(index)) else {
             return false;
         };
+        let now = self.cluster.now_ms;
+        let fails = |at: usize| {
+            let slot = &self.cluster.slots[at];
+            let member = view.members.iter().any(|m| m.address == slot.config.name);
+            let place = Place::Node(at);
+            at != index && member && (slot.node.is_none() || self.removals.is_touched(place, now))
+        };
+        if (0..self.cluster.slots.len()).any(fails)
+            || self.removals.is_touched(Place::FrontEnd, now)
+        {
+            return false;
+        }
         let kept = |id: NodeId| id != node.id.node && self.has_disk(id);
         self.storage == StorageKind::Disk && view.members.iter().any(|m| kept(m.id.node))
     }

@@ -32,6 +32,14 @@ impl Removals {
         *at = now_ms.max(*at);
     }
 
+    /// Somebody felt a fault a moment ago, or does now.
+    pub fn is_touched(&self, place: Place, now_ms: u64) -> bool {
+        const MOMENT_MS: u64 = 1500;
+        self.touched
+            .get(&place)
+            .is_some_and(|at| now_ms <= at + MOMENT_MS)
+    }
+
     /// From now on a node hears nobody, until then.
     pub fn bad_card(&mut self, until_ms: u64) {
         if self.deaf_until_ms + EXPLAINS_MS < until_ms {
