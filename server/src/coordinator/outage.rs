@@ -259,7 +259,10 @@ impl Coordinator {
         }
     }
 
+    /// With its last view go the questions about who of it lives, and the order to teach.
     fn forget_cluster(&mut self) {
+        self.round = None;
+        self.joining = None;
         self.stored.cluster = None;
         self.stored.view = None;
         self.stored.term = 0;

@@ -8,10 +8,11 @@ use std::num::NonZero;
 use std::time::Instant;
 
 /// Every canary must be found within so many seeds.
-pub const SEEDS_MAX: u64 = 500;
+pub const SEEDS_MAX: u64 = 2000;
 
-/// Those that seeds do not find, and the script of `tests/script` that does. A front-end whose term is over and that
-/// lives on is a second front-end, which no seed has; the others need several rare things at once.
+/// Those that seeds do not find for sure, and the script of `tests/script` that does. A front-end whose term is over and
+/// that lives on is a second front-end, which no seed has; the others need several rare things at once, or two
+/// faults where seeds have many, which excuse what they do.
 pub const OF_SCRIPTS: &[(Canary, &str)] = &[
     (
         Canary::TermIgnored,
@@ -20,10 +21,17 @@ pub const OF_SCRIPTS: &[(Canary, &str)] = &[
     (Canary::OfferIgnored, "front_end_wiped_with_an_open_offer"),
     (Canary::ResumeAnyTerm, "join_snapshot_of_another_term"),
     (Canary::ViewOfSilent, "killed_all_but_one"),
+    (Canary::CountPause, "suspect_observer_resumes"),
+    (Canary::AccuserBelieved, "suspect_in_turn"),
+    (Canary::ReportOnce, "report_lost_with_its_epoch"),
+    (Canary::KeepsGivenUpLink, "link_stalls"),
+    (
+        Canary::ResentReadsAtOnce,
+        "read_waits_for_a_write_sent_again",
+    ),
+    (Canary::FormerHeadAnswers, "answers_of_an_older_epoch"),
+    (Canary::CutKeepsStable, "disk_cut_below_what_was_stable"),
 ];
-
-/// Those that nothing here finds yet: holes, named.
-pub const OPEN: &[Canary] = &[Canary::CutKeepsStable, Canary::FormerHeadAnswers];
 
 /// Switches each canary on and hunts it.
 ///
@@ -35,9 +43,7 @@ pub fn hunt_all(plan: Plan, jobs: Option<NonZero<usize>>, only: Option<&str>) ->
             "this simulator was built without canaries: `cargo xtask sim --canaries` builds one with them"
         );
     }
-    let of_seeds = |canary: &Canary| {
-        OF_SCRIPTS.iter().all(|(other, _)| other != canary) && !OPEN.contains(canary)
-    };
+    let of_seeds = |canary: &Canary| OF_SCRIPTS.iter().all(|(other, _)| other != canary);
     let wanted = |canary: &&Canary| match only {
         None => of_seeds(canary),
         Some(name) => format!("{canary:?}") == name,
@@ -79,13 +85,6 @@ pub fn hunt_all(plan: Plan, jobs: Option<NonZero<usize>>, only: Option<&str>) ->
     if only.is_none() {
         for (canary, script) in OF_SCRIPTS {
             println!("{:<24} found by the script {script}", format!("{canary:?}"));
-        }
-        for canary in OPEN {
-            println!(
-                "{:<24} not found yet: {}",
-                format!("{canary:?}"),
-                canary.about()
-            );
         }
     }
     match missed.is_empty() {

@@ -477,8 +477,10 @@ macro_rules! scripts {
 }
 
 scripts! {
+    answers_of_an_older_epoch
     cluster_of_another
     disk_checkpoints
+    disk_cut_below_what_was_stable
     disk_decided_otherwise
     disk_front_end_wiped
     disk_killed_between_its_sync_and_its_word
@@ -518,6 +520,7 @@ scripts! {
     join_unreachable
     killed_all_but_one
     killed_everything
+    killed_everything_in_a_restart
     killed_one_by_one_and_back
     killed_two_adjacent
     leave_head
@@ -531,6 +534,7 @@ scripts! {
     middle_killed_under_load
     min_replicas
     read_own_pending_writes
+    read_waits_for_a_write_sent_again
     read_waits_on_a_new_head
     recover
     report_dropped_once_it_does_not_hold
