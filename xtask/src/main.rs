@@ -5,12 +5,14 @@
 //! - `test` runs every check there is, as CI does
 //! - `fuzz` feeds every decoder of bytes from outside what nobody would send
 //! - `sim` runs the code that ships under a simulated network, disks and clock that a seed decides
+//! - `coverage` says which lines of the state machines tests and seeds do not run
 //! - `nemesis` runs real processes under faults of all kinds, for as long as one likes
 //!
 //! It talks to the rest of the project only as a user would: through cargo, the binaries and
 //! their command lines. It depends on none of the project's crates, so it is there, and quick
 //! to compile, before they are.
 
+mod coverage;
 mod example;
 mod fuzz;
 mod interrupt;
@@ -56,6 +58,8 @@ enum Task {
     Fuzz(fuzz::Options),
     /// Simulate many seeds, or one: `cargo xtask sim --help` tells more
     Sim(sim::Options),
+    /// Which lines of the state machines tests, scripts and seeds do not run
+    Coverage(coverage::Options),
     /// Harm real processes, disks and links at random, and check what clients were told meanwhile
     Nemesis(nemesis::Options),
 }
@@ -78,6 +82,7 @@ fn run(task: Task) -> Result<()> {
         Task::Test(options) => test::run(&workspace, &options),
         Task::Fuzz(options) => fuzz::run(&workspace, &options),
         Task::Sim(options) => sim::run(&workspace, &options),
+        Task::Coverage(options) => coverage::run(&workspace, &options),
         Task::Nemesis(options) => nemesis::run(&workspace, &options),
     }
 }

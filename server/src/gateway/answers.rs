@@ -134,3 +134,81 @@ fn error(code: ErrorCode, message: impl Into<String>, outcome: Outcome) -> ApiEr
         outcome,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kvservice_shared::ids::Seq;
+
+    fn read(bytes: usize) -> Response {
+        let value = Some(Value::from(vec![b'v'; bytes]));
+        let revision = Seq(1);
+        Response {
+            id: Some(RequestId(1)),
+            result: Ok(Reply::Get { value, revision }),
+        }
+    }
+
+    fn shed_of(responses: Vec<Response>, own: usize, all: usize) -> Vec<bool> {
+        let mut responses = responses;
+        shed(&mut responses, own, all);
+        let busy = |response: &Response| {
+            let error = response.result.as_ref().err();
+            error.is_some_and(|e| e.code == ErrorCode::Busy && e.outcome == Outcome::NotApplied)
+        };
+        responses.iter().map(busy).collect()
+    }
+
+    #[test]
+    fn a_connection_that_takes_nothing_gets_no_more_reads() {
+        assert_eq!(shed_of(vec![read(10)], CONN_QUEUED_BYTES_MAX, 0), [false]);
+        assert_eq!(
+            shed_of(vec![read(10)], CONN_QUEUED_BYTES_MAX + 1, 0),
+            [true]
+        );
+        // What these bring themselves counts for those after them.
+        let many = vec![read(CONN_QUEUED_BYTES_MAX), read(1), read(1)];
+        assert_eq!(shed_of(many, 0, 0), [false, true, true]);
+    }
+
+    #[test]
+    fn whoever_takes_its_answers_is_served_although_others_do_not() {
+        let full = ALL_QUEUED_BYTES_MAX + 1;
+        assert_eq!(shed_of(vec![read(10)], FEW_QUEUED_BYTES, full), [false]);
+        assert_eq!(shed_of(vec![read(10)], FEW_QUEUED_BYTES + 1, full), [true]);
+        let over = ALL_QUEUED_BYTES_LIMIT + 1;
+        assert_eq!(shed_of(vec![read(10)], 0, over), [true]);
+    }
+
+    /// A write was done: its client must hear of it.
+    #[test]
+    fn answers_to_writes_are_kept() {
+        let write = Response {
+            id: Some(RequestId(2)),
+            result: Ok(Reply::Delete {
+                deleted: true,
+                revision: Seq(9),
+            }),
+        };
+        let far = 2 * ALL_QUEUED_BYTES_LIMIT;
+        assert_eq!(shed_of(vec![write], far, far), [false]);
+    }
+
+    /// A head that answers another question than was asked has a bug; the client is not told something else.
+    #[test]
+    fn an_answer_of_another_kind_is_an_internal_error() {
+        let get = ChainOp::Get { key: "a".into() };
+        let answered = response(
+            RequestId(3),
+            &get,
+            AnswerBody::NoDump {
+                reason: String::new(),
+            },
+        );
+        let error = answered.result.expect_err("no answer to a get");
+        assert_eq!(
+            (error.code, error.outcome),
+            (ErrorCode::Internal, Outcome::Unknown)
+        );
+    }
+}

@@ -251,4 +251,30 @@ mod tests {
         let out = step(&mut gateway, Input::Dump(ConnId(100)));
         assert_eq!(out.dumps, [(ConnId(100), Err("no nodes".to_owned()))]);
     }
+
+    #[test]
+    fn what_the_head_answers_instead_ends_it() {
+        let refusal = AnswerBody::NoDump {
+            reason: "too many".to_owned(),
+        };
+        for (body, why) in [
+            (refusal, "too many"),
+            (AnswerBody::NoSession, "does not fit"),
+        ] {
+            let mut gateway = gateway();
+            let dump = start(&mut gateway, ConnId(1));
+            let out = answer(&mut gateway, dump, body);
+            assert!(matches!(&out.dumps[..], [(ConnId(1), Err(told))] if told.contains(why)));
+            assert_eq!(gateway.unanswered(), 0);
+        }
+    }
+
+    #[test]
+    fn a_dump_waits_for_no_head() {
+        let mut gateway = gateway();
+        gateway.step(0, Input::Route(Route::Wait));
+        let out = step(&mut gateway, Input::Dump(ConnId(1)));
+        assert!(out.requests.is_empty());
+        assert!(matches!(&out.dumps[..], [(ConnId(1), Err(why))] if why.contains("try again")));
+    }
 }

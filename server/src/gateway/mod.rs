@@ -533,3 +533,60 @@ pub fn request_bytes(request: &ChainRequest) -> usize {
             },
         }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kvservice_shared::api::{Reply, Value};
+
+    #[test]
+    fn refuses_what_it_has_no_room_for() {
+        let mut gateway = Gateway::new(Config {
+            request_timeout_ms: 5_000,
+            pending_bytes_max: 10_000,
+            boot: 1,
+        });
+        let conn = ConnId(1);
+        gateway.step(0, Input::Route(Route::Head(Epoch { term: 0, number: 1 })));
+        gateway.step(0, Input::Opened(conn));
+        let set = |id, bytes| Request {
+            id: RequestId(id),
+            op: Op::Set {
+                key: "k".into(),
+                value: Value::from(vec![b'v'; bytes]),
+            },
+        };
+        gateway.step(0, Input::Requests(conn, vec![set(1, 20_000), set(2, 10)]));
+        let out = gateway.flush();
+        let (to, refused) = out.responses.first().expect("the first is refused");
+        assert_eq!(
+            (*to, refused.id, out.responses.len()),
+            (conn, Some(RequestId(1)), 1)
+        );
+        let error = refused.result.as_ref().expect_err("it is too much");
+        assert_eq!(
+            (error.code, error.outcome),
+            (ErrorCode::Busy, Outcome::NotApplied)
+        );
+        assert_eq!(gateway.unanswered(), 1, "the second waits for its session");
+    }
+
+    #[test]
+    fn a_status_is_somebody_elses_to_tell() {
+        let mut gateway = Gateway::new(Config {
+            request_timeout_ms: 5_000,
+            pending_bytes_max: 10_000,
+            boot: 1,
+        });
+        let conn = ConnId(1);
+        gateway.step(0, Input::Opened(conn));
+        let request = Request {
+            id: RequestId(7),
+            op: Op::Status,
+        };
+        gateway.step(0, Input::Requests(conn, vec![request]));
+        let out = gateway.flush();
+        assert_eq!(out.status, [(conn, RequestId(7))]);
+        assert!(out.responses.is_empty() && out.requests.is_empty());
+    }
+}

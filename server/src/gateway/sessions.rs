@@ -228,7 +228,7 @@ impl Gateway {
                 }
                 _ => "no session could be opened: too many sessions".to_owned(),
             };
-            return self.own_failed(conn, &reason);
+            return self.own_refused(conn, &reason);
         };
         let own = Own {
             session,
@@ -240,6 +240,25 @@ impl Gateway {
                 self.pass_on_waiting(conn);
             }
             _ => self.spare.push(own),
+        }
+    }
+
+    /// Writes that wait for the session are refused with it; reads only waited for their turn.
+    fn own_refused(&mut self, conn: ConnId, reason: &str) {
+        let waiting = self
+            .conns
+            .get_mut(&conn)
+            .map(|state| std::mem::take(&mut state.waiting));
+        self.own_failed(conn, reason);
+        for waiting in waiting.unwrap_or_default() {
+            self.pending_bytes -= waiting.bytes;
+            match waiting.op.kind().is_write() {
+                true => {
+                    let (code, outcome) = (ErrorCode::Unavailable, Outcome::NotApplied);
+                    self.refuse(conn, waiting.id, code, reason, outcome);
+                }
+                false => self.admit(conn, waiting.id, waiting.op),
+            }
         }
     }
 

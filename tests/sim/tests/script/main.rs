@@ -508,6 +508,7 @@ scripts! {
     head_killed_idle
     head_killed_under_load
     head_paused_replaced_resumed
+    join_by_a_long_log
     join_by_snapshot
     join_during_failure
     join_learner_lost_after_its_view
@@ -516,6 +517,7 @@ scripts! {
     join_node_killed
     join_snapshot_of_another_term
     join_snapshot_teacher_lost
+    join_snapshot_with_writes_meanwhile
     join_tail_killed_while_joint
     join_unreachable
     killed_all_but_one
@@ -533,6 +535,7 @@ scripts! {
     middle_killed_idle
     middle_killed_under_load
     min_replicas
+    min_replicas_without_session
     read_own_pending_writes
     read_waits_for_a_write_sent_again
     read_waits_on_a_new_head
