@@ -5,6 +5,7 @@
 //! - `test` runs every check there is, as CI does
 //! - `fuzz` feeds every decoder of bytes from outside what nobody would send
 //! - `sim` runs the code that ships under a simulated network, disks and clock that a seed decides
+//! - `net` runs all of it, sockets too, over a simulated network that a seed decides
 //! - `nemesis` runs real processes under faults of all kinds, for as long as one likes
 //!
 //! It talks to the rest of the project only as a user would: through cargo, the binaries and
@@ -15,6 +16,7 @@ mod example;
 mod fuzz;
 mod interrupt;
 mod nemesis;
+mod net;
 mod page;
 mod run;
 mod sim;
@@ -56,6 +58,8 @@ enum Task {
     Fuzz(fuzz::Options),
     /// Simulate many seeds, or one: `cargo xtask sim --help` tells more
     Sim(sim::Options),
+    /// Simulate the network under everything, sockets too: `cargo xtask net --help` tells more
+    Net(net::Options),
     /// Harm real processes, disks and links at random, and check what clients were told meanwhile
     Nemesis(nemesis::Options),
 }
@@ -78,6 +82,7 @@ fn run(task: Task) -> Result<()> {
         Task::Test(options) => test::run(&workspace, &options),
         Task::Fuzz(options) => fuzz::run(&workspace, &options),
         Task::Sim(options) => sim::run(&workspace, &options),
+        Task::Net(options) => net::run(&workspace, &options),
         Task::Nemesis(options) => nemesis::run(&workspace, &options),
     }
 }
