@@ -245,6 +245,9 @@ impl Cluster {
 
     /// Members whose process died, whenever they became members.
     pub fn note_dead(&mut self) {
+        if self.down.is_empty() {
+            return;
+        }
         let Some(view) = self.view() else { return };
         for member in view.members {
             let host = member.address.split(':').next().unwrap_or_default();
