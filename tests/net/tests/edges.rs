@@ -64,7 +64,11 @@ impl Rig {
     }
 
     /// Two clients: one looks, and one writes, all the while.
-    fn with_clients(mut self) -> Rig {
+    fn with_clients(self) -> Rig {
+        self.with_writer(config().no_request_timeout())
+    }
+
+    fn with_writer(mut self, config_of_writer: Config) -> Rig {
         let status = Rc::clone(&self.status);
         self.sim.host("observer", move || {
             let status = Rc::clone(&status);
@@ -80,9 +84,9 @@ impl Rig {
         });
         let writes = Rc::clone(&self.writes);
         self.sim.host("writer", move || {
-            let writes = Rc::clone(&writes);
+            let (writes, config) = (Rc::clone(&writes), config_of_writer.clone());
             async move {
-                let client = Client::start(config().no_request_timeout());
+                let client = Client::start(config);
                 loop {
                     if client.set("key", "value").await.is_ok() {
                         writes.set(writes.get() + 1);
@@ -297,6 +301,25 @@ fn a_client_that_hears_nothing_connects_again() {
         rig.run_for(SECOND);
         rig.sim.repair_oneway(FRONT_END, "writer");
         // Its connection has lost something: it is silent for ever, and given up after 3 s.
+        rig.writes_go_on("writes", 3 * SECOND + SOON);
+    }
+}
+
+/// So does one whose requests time out sooner than its connection is given up. It once never did: seed 62 and others.
+#[test]
+fn a_client_whose_requests_time_out_sooner_connects_again_too() {
+    for (timeout, of_answers) in [(2_000, false), (2_000, true), (400, false), (400, true)] {
+        let timeout = Duration::from_millis(timeout);
+        let mut rig = Rig::new(0, 2).with_writer(config().request_timeout(timeout));
+        rig.until("two members", 5 * SECOND, |rig| rig.members().len() == 2);
+        rig.writes_go_on("writes", SOON);
+        let (from, to) = match of_answers {
+            true => (FRONT_END, "writer"),
+            false => ("writer", FRONT_END),
+        };
+        rig.sim.partition_oneway(from, to);
+        rig.run_for(SECOND);
+        rig.sim.repair_oneway(from, to);
         rig.writes_go_on("writes", 3 * SECOND + SOON);
     }
 }
