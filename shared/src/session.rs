@@ -216,7 +216,7 @@ impl Session {
 
     /// Time passed. Needed at [`Session::next_wake_ms`]; harmless at any time.
     pub fn tick(&mut self, now_ms: u64) {
-        self.give_up_requests(now_ms);
+        // Before requests: once none is left, nothing is awaited, and the silence would not be looked at.
         if let Some(deadline_ms) = self.silence_deadline_ms()
             && deadline_ms <= now_ms
         {
@@ -227,6 +227,7 @@ impl Session {
             };
             self.give_up_connection(&reason, now_ms);
         }
+        self.give_up_requests(now_ms);
         match (&self.state, self.hello) {
             (ConnState::Waiting { retry_at_ms, .. }, _) if *retry_at_ms <= now_ms => {
                 self.connect(now_ms);
