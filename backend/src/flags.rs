@@ -1,5 +1,6 @@
 //! What both servers' command lines have in common: durations, addresses, logging, and failing to bind.
 
+use crate::net::TcpListener;
 use crate::start::Storage;
 use crate::storage::disk::{Fsync, Options};
 use clap::{Args, ValueEnum};
@@ -8,7 +9,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
-use tokio::net::TcpListener;
 use tracing::level_filters::LevelFilter;
 
 /// Logging: `tracing` on standard error.

@@ -9,12 +9,12 @@ use crate::link::{
     Dialler, FrontEnd, FrontEndSender, Held, Identity, LinkSender, accept_peers, keep_front_end,
     keep_link,
 };
+use crate::net::TcpListener;
 use crate::storage::disk::OpenError;
 use crate::storage::{Journal, Progress, State, StorageError};
 use kvservice_shared::chain::{Downstream, Incarnation, ToNode, Upstream};
 use std::collections::BTreeMap;
 use std::time::Duration;
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};

@@ -2,6 +2,7 @@
 
 use crate::chain::{Config, Loading, Replica, Restored};
 use crate::link::FrontEnd;
+use crate::net::TcpListener;
 use crate::runtime::{self, RunError};
 use crate::shutdown::{Shutdown, shutdown};
 use crate::storage::disk::{self, DiskJournal, Opened, Options, SystemFiles};
@@ -14,7 +15,6 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
 use uuid::Uuid;
 
 /// How often, and how far apart, to try to listen again.

@@ -186,7 +186,7 @@ impl Driver {
             self.held = Some(requests);
             return;
         }
-        if unanswered == 0 {
+        if unanswered == 0 && !self.session.is_suspect() {
             self.ping_at = Instant::now() + self.ping_interval();
         }
         let now = self.now_ms();

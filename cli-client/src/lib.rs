@@ -43,6 +43,7 @@ mod connection;
 mod driver;
 mod error;
 mod link;
+mod net;
 mod reader;
 pub mod wire;
 

@@ -5,11 +5,11 @@
 //! themselves, as `kvservice bench` does.
 
 use crate::address::ServerAddress;
+use crate::net::TcpStream;
 use kvservice_shared::api::SUBPROTOCOL;
 use kvservice_shared::limits::CLIENT_FRAME_BYTES_MAX;
 use std::io;
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::error::{Error as WsError, ProtocolError, SubProtocolError};

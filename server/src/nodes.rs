@@ -4,10 +4,10 @@ use crate::coordinator::NodeLink;
 use kvservice_backend::link::{
     LinkError, LinkSender, NODE_PATH, Receive, accept, close_with_reason, link, pump, receive_first,
 };
+use kvservice_backend::net::{TcpListener, TcpStream};
 use kvservice_shared::chain::{FromNode, ToNode};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 
 /// Node connections at once.

@@ -8,12 +8,12 @@ use crate::config::RecoverConfig;
 use crate::coordinator::{NodeLink, Stored};
 use crate::nodes::{NodeInput, NodeSender, accept_nodes};
 use crate::view_store::{ViewStore, ViewStoreError};
+use kvservice_backend::net::TcpListener;
 use kvservice_backend::shutdown::Shutdown;
 use kvservice_shared::chain::{FromNode, Member, Register, Settings, View};
 use kvservice_shared::ids::Epoch;
 use std::collections::BTreeMap;
 use std::io::{BufRead, Write};
-use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 

@@ -2,13 +2,13 @@
 //! for too long. Everything on the client port is written through it: neither hyper nor tungstenite has a
 //! time limit for writing.
 
+use kvservice_backend::net::TcpStream;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
 #[derive(Debug)]

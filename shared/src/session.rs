@@ -76,6 +76,8 @@ pub struct Session {
     refusal: Option<ApiError>,
     /// Since when something is awaited without a sign of life.
     silent_since_ms: Option<u64>,
+    /// Silence that was counted until all that was awaited had been given up; it goes on with the next request.
+    silent_before_ms: u64,
 }
 
 /// How `hello` stands on this connection.
@@ -114,6 +116,7 @@ impl Session {
             held: HeldSession::default(),
             refusal: None,
             silent_since_ms: None,
+            silent_before_ms: 0,
         };
         session.connect(now_ms);
         session
@@ -185,6 +188,13 @@ impl Session {
         }
     }
 
+    /// Whether requests were given up and nothing was heard since: the driver asks for a sign of life as soon as
+    /// it may.
+    #[must_use]
+    pub fn is_suspect(&self) -> bool {
+        self.silent_before_ms > 0
+    }
+
     /// The socket closed (`code` is what the server said, if it did), or could not be opened.
     pub fn disconnected(&mut self, code: Option<u16>, reason: &str, now_ms: u64) {
         if !self.has_socket() {
@@ -206,7 +216,7 @@ impl Session {
 
     /// Time passed. Needed at [`Session::next_wake_ms`]; harmless at any time.
     pub fn tick(&mut self, now_ms: u64) {
-        self.give_up_requests(now_ms);
+        // Before requests: once none is left, nothing is awaited, and the silence would not be looked at.
         if let Some(deadline_ms) = self.silence_deadline_ms()
             && deadline_ms <= now_ms
         {
@@ -217,6 +227,7 @@ impl Session {
             };
             self.give_up_connection(&reason, now_ms);
         }
+        self.give_up_requests(now_ms);
         match (&self.state, self.hello) {
             (ConnState::Waiting { retry_at_ms, .. }, _) if *retry_at_ms <= now_ms => {
                 self.connect(now_ms);
@@ -418,6 +429,7 @@ impl Session {
         self.hello = Hello::Idle;
         self.refusal = None;
         self.silent_since_ms = None;
+        self.silent_before_ms = 0;
         self.unsent_from = RequestId(1);
         self.in_flight = 0;
         for pending in self.pending.values_mut() {
@@ -427,7 +439,8 @@ impl Session {
     }
 
     /// Silence counts from the last sign of life, or from when something came to be awaited if that
-    /// was later.
+    /// was later. To give a request up is no sign of life: else requests whose time is up before the silence is
+    /// would hide for ever that the connection is dead.
     fn watch_silence(&mut self, heard: bool, now_ms: u64) {
         let awaiting = match self.state {
             ConnState::Connecting { .. } => true,
@@ -436,10 +449,16 @@ impl Session {
             }
             _ => false,
         };
-        if !awaiting {
+        if heard {
             self.silent_since_ms = None;
-        } else if heard || self.silent_since_ms.is_none() {
-            self.silent_since_ms = Some(now_ms);
+            self.silent_before_ms = 0;
+        }
+        if awaiting {
+            let before_ms = self.silent_before_ms;
+            self.silent_since_ms
+                .get_or_insert_with(|| now_ms.saturating_sub(before_ms));
+        } else if let Some(since_ms) = self.silent_since_ms.take() {
+            self.silent_before_ms = now_ms.saturating_sub(since_ms);
         }
     }
 

@@ -5,6 +5,7 @@
 //! - `test` runs every check there is, as CI does
 //! - `fuzz` feeds every decoder of bytes from outside what nobody would send
 //! - `sim` runs the code that ships under a simulated network, disks and clock that a seed decides
+//! - `net` runs all of it, sockets too, over a simulated network that a seed decides
 //! - `coverage` says which lines of the state machines tests and seeds do not run
 //! - `nemesis` runs real processes under faults of all kinds, for as long as one likes
 //!
@@ -17,6 +18,7 @@ mod example;
 mod fuzz;
 mod interrupt;
 mod nemesis;
+mod net;
 mod page;
 mod run;
 mod sim;
@@ -58,6 +60,8 @@ enum Task {
     Fuzz(fuzz::Options),
     /// Simulate many seeds, or one: `cargo xtask sim --help` tells more
     Sim(sim::Options),
+    /// Simulate the network under everything, sockets too: `cargo xtask net --help` tells more
+    Net(net::Options),
     /// Which lines of the state machines tests, scripts and seeds do not run
     Coverage(coverage::Options),
     /// Harm real processes, disks and links at random, and check what clients were told meanwhile
@@ -82,6 +86,7 @@ fn run(task: Task) -> Result<()> {
         Task::Test(options) => test::run(&workspace, &options),
         Task::Fuzz(options) => fuzz::run(&workspace, &options),
         Task::Sim(options) => sim::run(&workspace, &options),
+        Task::Net(options) => net::run(&workspace, &options),
         Task::Coverage(options) => coverage::run(&workspace, &options),
         Task::Nemesis(options) => nemesis::run(&workspace, &options),
     }

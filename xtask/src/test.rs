@@ -12,11 +12,14 @@ use crate::interrupt::interrupted;
 use crate::run::{Line, Runner, show_duration};
 use crate::tools::{Toolbox, WASM};
 use crate::workspace::{Profile, Workspace};
-use crate::{example, nemesis, page, sim};
+use crate::{example, nemesis, net, page, sim};
 
 /// Seeds of the simulator, and with `--long`; and then rounds of each test on real processes.
 const SEEDS: u64 = 200;
 const LONG_SEEDS: u64 = 20_000;
+/// The same of the simulated network: each costs half a second.
+const NET_SEEDS: u64 = 40;
+const LONG_NET_SEEDS: u64 = 4_000;
 const LONG_REPEAT: u32 = 20;
 
 /// Which steps to run, and how often.
@@ -74,10 +77,11 @@ const fn full(
     }
 }
 
-const STEPS: [Step; 13] = [
+const STEPS: [Step; 14] = [
     fast("fmt", "the code is formatted", |run| {
         run.tools().cargo_component("fmt", "rustfmt")?;
-        run.cargo("fmt --all --check")
+        run.cargo("fmt --all --check")?;
+        run.cargo("fmt --manifest-path tests/net/Cargo.toml --check")
     }),
     fast("clippy", "no warnings", |run| {
         run.tools().cargo_component("clippy", "clippy")?;
@@ -106,6 +110,23 @@ const STEPS: [Step; 13] = [
                 run.line(sim::line("--profile sim", sim::FEATURES, "--canaries"))?;
                 run.cargo("test --package kvservice-sim --features canaries")
             }
+        },
+    ),
+    fast(
+        "net",
+        "what ships, sockets and all, over a simulated network",
+        |run| {
+            let workspace = run.workspace;
+            let lint = "--all-targets -- --deny warnings";
+            run.here(&net::cargo(workspace, "clippy", lint))?;
+            run.here(&net::cargo(workspace, "test", ""))?;
+            run.here(&match run.long {
+                false => net::line(workspace, "", &format!("--seeds {NET_SEEDS}")),
+                true => {
+                    let seeds = format!("--seeds {LONG_NET_SEEDS}");
+                    net::line(workspace, "--profile sim", &seeds)
+                }
+            })
         },
     ),
     fast(

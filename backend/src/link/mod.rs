@@ -11,6 +11,7 @@ mod peers;
 pub use front_end::{FrontEnd, FrontEndSender, Held, answer_bytes, keep_front_end};
 pub use peers::{Dialler, Identity, accept_peers, keep_link};
 
+use crate::net::TcpStream;
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use kvservice_shared::codec::{ChainMessage, CodecError};
@@ -19,7 +20,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;

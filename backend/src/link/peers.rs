@@ -4,13 +4,13 @@ use super::{
     LinkError, LinkSender, PEER_PATH, Receive, accept, dial, link, pump, receive_first, send_first,
 };
 use crate::chain::LinkId;
+use crate::net::{TcpListener, TcpStream};
 use crate::runtime::Input;
 use kvservice_shared::chain::{Downstream, Incarnation, LinkHello, LinkReply, Member, Upstream};
 use kvservice_shared::ids::ClusterId;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 /// Inbound links at once. A chain has two predecessors for each node, and now and then a teacher.

@@ -29,6 +29,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use kvservice_backend::net::{TcpListener, TcpStream};
 use kvservice_backend::shutdown::Shutdown;
 use kvservice_shared::api::{DUMP_PATH, WS_PATH};
 use std::convert::Infallible;
@@ -41,7 +42,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
