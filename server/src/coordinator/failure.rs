@@ -229,6 +229,13 @@ impl Coordinator {
             return;
         }
         if left.len() < wanted && !canary::is_on(Canary::LastMemberLeaves) || !serving {
+            // It ends, whatever it answered before.
+            if let Some(round) = &mut self.round {
+                round.failed.insert(id);
+            }
+            if let Some(node) = self.nodes.get_mut(&link) {
+                node.leaving = true;
+            }
             return self.send(link, ToNode::StopInPlace);
         }
         let epoch = self.next_epoch();

@@ -185,10 +185,11 @@ impl Coordinator {
         }
     }
 
-    /// The registration of a member that is back with its data.
+    /// The registration of a member that is back with its data, and stays.
     fn returned(&self, member: &Member) -> Option<&Register> {
         self.nodes
             .values()
+            .filter(|node| !node.leaving)
             .map(|node| &node.register)
             .find(|register| {
                 let placed = register.address == member.address;

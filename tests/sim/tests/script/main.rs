@@ -527,6 +527,7 @@ scripts! {
     killed_two_adjacent
     leave_head
     leave_middle_and_tail
+    leave_while_others_fail
     link_dead_downwards
     link_stalls
     link_to_front_end_stalls
