@@ -6,11 +6,13 @@
 //! - `fuzz` feeds every decoder of bytes from outside what nobody would send
 //! - `sim` runs the code that ships under a simulated network, disks and clock that a seed decides
 //! - `nemesis` runs real processes under faults of all kinds, for as long as one likes
+//! - `bench` measures a system beside Redis, etcd and a bare WebSocket hop
 //!
 //! It talks to the rest of the project only as a user would: through cargo, the binaries and
 //! their command lines. It depends on none of the project's crates, so it is there, and quick
 //! to compile, before they are.
 
+mod bench;
 mod example;
 mod fuzz;
 mod interrupt;
@@ -58,6 +60,8 @@ enum Task {
     Sim(sim::Options),
     /// Harm real processes, disks and links at random, and check what clients were told meanwhile
     Nemesis(nemesis::Options),
+    /// Compare kvservice with Redis, etcd and a bare WebSocket hop on this machine
+    Bench(Box<bench::Options>),
 }
 
 fn main() -> ExitCode {
@@ -79,5 +83,6 @@ fn run(task: Task) -> Result<()> {
         Task::Fuzz(options) => fuzz::run(&workspace, &options),
         Task::Sim(options) => sim::run(&workspace, &options),
         Task::Nemesis(options) => nemesis::run(&workspace, &options),
+        Task::Bench(_) => bench::run(&workspace),
     }
 }
