@@ -92,7 +92,7 @@ impl Run {
 
     /// Seconds of each turn.
     pub fn seconds(&self) -> f64 {
-        self.seconds.unwrap_or(if self.quick { 1.0 } else { 2.0 })
+        self.seconds.unwrap_or(if self.quick { 0.8 } else { 2.0 })
     }
 
     /// Where our binaries are.

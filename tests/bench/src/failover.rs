@@ -27,8 +27,10 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// A request that takes longer is given up, with its connection.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
+/// A request to a rival that takes longer is given up, with its connection, and another server is tried: in their favour.
+const RIVAL_TIMEOUT: Duration = Duration::from_millis(500);
+/// The same for ours, where there is no other server to try: what its front-end itself gives a request.
+const OWN_TIMEOUT: Duration = Duration::from_secs(5);
 /// The first pause between two attempts to connect, and the longest.
 const RETRY_PAUSE: Duration = Duration::from_millis(2);
 const RETRY_PAUSE_MAX: Duration = Duration::from_millis(100);
@@ -301,8 +303,13 @@ fn around<W: Wire>(
         stop: AtomicBool::new(false),
     };
     thread::scope(|scope| {
-        let writers = scope.spawn(|| write::<W>(run, replicas, keys, &find, &shared));
-        let result = harm_and_wait(name, harm, victim, &shared, || writers.is_finished());
+        let timeout = match name.is_ours() {
+            true => OWN_TIMEOUT,
+            false => RIVAL_TIMEOUT,
+        };
+        let (find, shared) = (&find, &shared);
+        let writers = scope.spawn(move || write::<W>(run, replicas, keys, timeout, find, shared));
+        let result = harm_and_wait(name, harm, victim, shared, || writers.is_finished());
         shared.stop.store(true, Ordering::Relaxed);
         let retried = writers
             .join()
@@ -382,6 +389,7 @@ fn write<W: Wire>(
     run: &Run,
     replicas: u16,
     keys: u64,
+    timeout: Duration,
     find: &impl AsyncFn(usize) -> Result<SocketAddr>,
     shared: &Shared,
 ) -> Result<u64> {
@@ -395,6 +403,7 @@ fn write<W: Wire>(
         let writer = Writer {
             replicas,
             keys,
+            timeout,
             find,
             shared,
             retried: &retried,
@@ -414,6 +423,7 @@ fn write<W: Wire>(
 struct Writer<'a, F> {
     replicas: u16,
     keys: u64,
+    timeout: Duration,
     find: &'a F,
     shared: &'a Shared,
     retried: &'a Cell<u64>,
@@ -449,7 +459,7 @@ impl<F: AsyncFn(usize) -> Result<SocketAddr>> Writer<'_, F> {
             };
             W::open(&target).await
         };
-        tokio::time::timeout(REQUEST_TIMEOUT, connect)
+        tokio::time::timeout(self.timeout, connect)
             .await
             .context("connecting takes too long")?
     }
@@ -475,7 +485,7 @@ impl<F: AsyncFn(usize) -> Result<SocketAddr>> Writer<'_, F> {
                 }
                 Ok::<_, anyhow::Error>(())
             };
-            let exchanged = tokio::time::timeout(REQUEST_TIMEOUT, exchange).await;
+            let exchanged = tokio::time::timeout(self.timeout, exchange).await;
             exchanged.context("no answer in time")??;
             for (_, answer) in answers.drain(..) {
                 match answer {

@@ -327,7 +327,7 @@ async fn open<W: Wire>(
         let room = OPEN_FLIGHT_MAX.saturating_sub(flight.count);
         tokio::select! {
             biased;
-            count = due.recv_many(&mut dues, room.min(256)), if !over && room > 0 => {
+            count = due.recv_many(&mut dues, room.min(256)), if !over && room > 0 && wire.is_ready() => {
                 over = count == 0;
                 for due in dues.drain(..) {
                     requests.push(flight.add(generator.next(), due));

@@ -2,6 +2,7 @@
 
 use crate::process::on_path;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::fs;
 use std::process::{Command, Stdio};
 
@@ -53,7 +54,7 @@ fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
 }
 
 /// The versions of the rivals that are installed, each with its name.
-pub fn rivals() -> Vec<(&'static str, String)> {
+pub fn rivals() -> BTreeMap<&'static str, String> {
     let redis = said("redis-server", &["--version"]);
     let redis = redis.as_deref().and_then(|text| text.split(" v=").nth(1));
     let redis = redis.and_then(|text| text.split(' ').next());

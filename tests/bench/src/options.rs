@@ -41,7 +41,7 @@ pub struct Run {
     /// Rounds, in each of which every system has a turn [default: 3; with --quick 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
     pub rounds: Option<u32>,
-    /// Seconds of each turn [default: 2; with --quick 1]
+    /// Seconds of each turn [default: 2; with --quick 0.8]
     #[arg(long, value_name = "S", value_parser = seconds)]
     pub seconds: Option<f64>,
     /// Connections

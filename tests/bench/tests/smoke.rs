@@ -72,11 +72,12 @@ fn a_wrong_directory_is_told_at_once() {
 
 /// The command lines of processes that were given something in this directory.
 fn processes_in(dir: &Path) -> Vec<String> {
-    let dir = dir.canonicalize().unwrap();
-    let dir = dir.to_str().unwrap();
-    let lines = std::fs::read_dir("/proc").unwrap().filter_map(|entry| {
+    let dir = dir.canonicalize().expect("it is there");
+    let dir = dir.to_string_lossy();
+    let entries = std::fs::read_dir("/proc").expect("this is Linux");
+    let lines = entries.filter_map(|entry| {
         let line = std::fs::read(entry.ok()?.path().join("cmdline")).ok()?;
         Some(String::from_utf8_lossy(&line).replace('\0', " "))
     });
-    lines.filter(|line| line.contains(dir)).collect()
+    lines.filter(|line| line.contains(dir.as_ref())).collect()
 }

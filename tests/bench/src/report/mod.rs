@@ -12,6 +12,7 @@ use crate::options::{Section, SystemName};
 use crate::plan::Cell;
 use anyhow::{Context, Result};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -22,7 +23,7 @@ pub struct Report {
     #[serde(flatten)]
     pub place: Place,
     /// The rivals' versions.
-    pub rivals: Vec<(&'static str, String)>,
+    pub rivals: BTreeMap<&'static str, String>,
     /// What the figures alone do not say.
     pub notes: Vec<String>,
     /// Under load.

@@ -67,7 +67,11 @@ pub fn picture(report: &Report) -> String {
         draw(&mut body, panel, &report.rows, &mut y);
     }
     y += 6.0;
-    for line in [report.caption(), report.place.machine.clone()] {
+    let mut lines = vec![report.caption(), report.place.machine.clone()];
+    if body.contains("*</text>") {
+        lines.push("* the host took CPU time away in every round".to_owned());
+    }
+    for line in lines {
         text(&mut body, 8.0, y, "small", "start", &line);
         y += 15.0;
     }

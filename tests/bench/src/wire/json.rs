@@ -342,7 +342,9 @@ mod tests {
     #[test]
     fn numbers_are_decimal() {
         let mut out = Vec::new();
-        [0, 7, 1050, u64::MAX].map(|number| push_number(&mut out, number));
+        for number in [0, 7, 1050, u64::MAX] {
+            push_number(&mut out, number);
+        }
         assert_eq!(out, format!("071050{}", u64::MAX).as_bytes());
     }
 }

@@ -44,6 +44,12 @@ pub trait Wire: Sized {
     /// Connects.
     async fn open(target: &Target) -> Result<Self>;
 
+    /// Whether requests that fall due at a rate are better sent now than with the next, once what is under way is
+    /// answered.
+    fn is_ready(&self) -> bool {
+        true
+    }
+
     /// Sends requests, whose tags go on from those before.
     async fn send(&mut self, requests: &[Request]) -> Result<()>;
 

@@ -29,6 +29,8 @@ pub struct Resp {
     replicas: i64,
     /// What the answers to come are for, in their order.
     expected: VecDeque<Expected>,
+    /// Answers to `WAIT` to come.
+    waits: usize,
     /// Writes that are answered, and count with the answer to `WAIT`.
     unsafe_yet: Vec<(u64, Answer)>,
 }
@@ -69,6 +71,7 @@ impl Wire for Resp {
             wait,
             replicas: target.replicas.into(),
             expected: VecDeque::new(),
+            waits: 0,
             unsafe_yet: Vec::new(),
         };
         match resp.call(&["SCRIPT", "LOAD", TESTSET]).await? {
@@ -84,6 +87,12 @@ impl Wire for Resp {
             other => bail!("Redis does not load a script: {other:?}"),
         }
         Ok(resp)
+    }
+
+    /// `WAIT` holds up its connection: what is sent meanwhile is not begun, and one `WAIT` for all of it is cheaper than
+    /// one for each.
+    fn is_ready(&self) -> bool {
+        self.waits == 0
     }
 
     async fn send(&mut self, requests: &[Request]) -> Result<()> {
@@ -108,6 +117,7 @@ impl Wire for Resp {
         if let (true, Some(wait)) = (writes, &self.wait) {
             self.output.extend_from_slice(wait);
             self.expected.push_back(Expected::Wait);
+            self.waits += 1;
         }
         self.stream.write_all(&self.output).await?;
         Ok(())
@@ -123,6 +133,7 @@ impl Wire for Resp {
             let Some(expected) = self.expected.pop_front() else {
                 bail!("Redis answers what was not asked");
             };
+            self.waits -= usize::from(matches!(expected, Expected::Wait));
             take(
                 expected,
                 &reply,
