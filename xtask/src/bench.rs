@@ -23,7 +23,8 @@ pub use options::Run as Options;
 /// # Errors
 /// If anything cannot be built, a system does not start or breaks, or it is interrupted.
 pub fn run(workspace: &Workspace) -> Result<()> {
-    let packages = "--package kvservice-server --package kvservice-backend --package kvservice-client";
+    let packages =
+        "--package kvservice-server --package kvservice-backend --package kvservice-client";
     let build = Line::new("cargo").words("build --release --bins");
     Runner::Foreground.run(&build.words(packages).dir(&workspace.root))?;
     Runner::Foreground.run(&cargo(workspace, "build"))?;
@@ -56,7 +57,10 @@ pub fn cargo(workspace: &Workspace, command: &str) -> Line {
 /// The checkout's commit, and whether anything is changed in it.
 fn commit(workspace: &Workspace) -> String {
     let git = |words: &str| Line::new("git").words(words).dir(&workspace.root).output();
-    match (git("rev-parse --short HEAD"), git("status --porcelain -uno")) {
+    match (
+        git("rev-parse --short HEAD"),
+        git("status --porcelain -uno"),
+    ) {
         (Some(head), Some(changes)) if changes.is_empty() => head,
         (Some(head), _) => format!("{head}-dirty"),
         (None, _) => "unknown".to_owned(),

@@ -16,6 +16,7 @@ use crate::work::Workload;
 use anyhow::{Context, Result};
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 /// The load generator's name among the processes.
@@ -158,7 +159,7 @@ fn ratio(ours: &'static str, our_turns: &[Turn], their_turns: &[Turn]) -> Option
 /// A system does not start or breaks, or we were told to stop; what was measured until then is in the report.
 pub fn run(options: &Options, report: &mut Report) -> Result<()> {
     let run = &options.run;
-    let work = WorkDir::new(&run.work_dir, "kvservice-bench")?;
+    let work = WorkDir::new(run.work_dir.as_deref().unwrap_or(Path::new(".")), "run")?;
     let mut lacking = Vec::new();
     for system in SystemName::ALL {
         if let Some(word) = missing(system)

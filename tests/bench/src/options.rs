@@ -71,9 +71,9 @@ pub struct Run {
     /// Where kvservice-server, kvservice-backend and kvservice are
     #[arg(long, value_name = "DIR", env = "KVSERVICE_BIN_DIR", hide = true)]
     pub bin_dir: Option<PathBuf>,
-    /// Where data and logs go; a directory is made in it, and removed at the end
-    #[arg(long, value_name = "DIR", default_value = ".")]
-    pub work_dir: PathBuf,
+    /// Where data and logs go; a directory is made in it, and removed at the end [default: target/bench]
+    #[arg(long, value_name = "DIR")]
+    pub work_dir: Option<PathBuf>,
     /// The commit that the binaries were built from, for the report
     #[arg(long, value_name = "HASH", default_value = "unknown", hide = true)]
     pub commit: String,
@@ -82,17 +82,17 @@ pub struct Run {
 /// A system under load.
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SystemName {
-    /// On disk, synced
+    /// Ours on disk, synced on all nodes
     Kvservice,
-    /// In memory
+    /// Ours in memory
     KvserviceMemory,
-    /// `appendfsync always`
+    /// Redis with appendfsync always and WAIT
     RedisAlways,
-    /// No persistence
+    /// Redis without persistence, with WAIT
     RedisMemory,
-    /// Three members
+    /// etcd
     Etcd,
-    /// A WebSocket echo
+    /// A bare WebSocket echo, for get alone
     Hop,
 }
 
