@@ -8,11 +8,13 @@
 //! - `net` runs all of it, sockets too, over a simulated network that a seed decides
 //! - `coverage` says which lines of the state machines tests and seeds do not run
 //! - `nemesis` runs real processes under faults of all kinds, for as long as one likes
+//! - `bench` measures a system beside Redis, etcd and a bare WebSocket hop
 //!
 //! It talks to the rest of the project only as a user would: through cargo, the binaries and
 //! their command lines. It depends on none of the project's crates, so it is there, and quick
 //! to compile, before they are.
 
+mod bench;
 mod coverage;
 mod example;
 mod fuzz;
@@ -66,6 +68,8 @@ enum Task {
     Coverage(coverage::Options),
     /// Harm real processes, disks and links at random, and check what clients were told meanwhile
     Nemesis(nemesis::Options),
+    /// Compare kvservice with Redis, etcd and a bare WebSocket hop on this machine
+    Bench(Box<bench::Options>),
 }
 
 fn main() -> ExitCode {
@@ -89,5 +93,6 @@ fn run(task: Task) -> Result<()> {
         Task::Net(options) => net::run(&workspace, &options),
         Task::Coverage(options) => coverage::run(&workspace, &options),
         Task::Nemesis(options) => nemesis::run(&workspace, &options),
+        Task::Bench(_) => bench::run(&workspace),
     }
 }

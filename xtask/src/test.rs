@@ -12,7 +12,7 @@ use crate::interrupt::interrupted;
 use crate::run::{Line, Runner, show_duration};
 use crate::tools::{Toolbox, WASM};
 use crate::workspace::{Profile, Workspace};
-use crate::{example, nemesis, net, page, sim};
+use crate::{bench, example, nemesis, net, page, sim};
 
 /// Seeds of the simulator, and with `--long`; and then rounds of each test on real processes.
 const SEEDS: u64 = 200;
@@ -29,8 +29,8 @@ pub struct Options {
     #[arg(long, value_name = "N", default_value_t = 1)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     repeat: u32,
-    /// The whole of what is shortened otherwise: more random walks and crashes, and real processes twenty times
-    /// in a row
+    /// The whole of what is shortened otherwise: more random walks and crashes, real processes twenty times in a row,
+    /// and what takes long to build
     #[arg(long, conflicts_with = "fast")]
     long: bool,
     /// Leave out what needs the page, a browser or real processes
@@ -48,6 +48,8 @@ struct Step {
     about: &'static str,
     /// Whether `--fast` leaves it in.
     fast: bool,
+    /// Whether only `--long` brings it in.
+    long: bool,
     run: fn(&mut Run<'_>) -> Result<()>,
 }
 
@@ -60,6 +62,7 @@ const fn fast(
         name,
         about,
         fast: true,
+        long: false,
         run,
     }
 }
@@ -73,11 +76,26 @@ const fn full(
         name,
         about,
         fast: false,
+        long: false,
         run,
     }
 }
 
-const STEPS: [Step; 14] = [
+const fn long(
+    name: &'static str,
+    about: &'static str,
+    run: fn(&mut Run<'_>) -> Result<()>,
+) -> Step {
+    Step {
+        name,
+        about,
+        fast: false,
+        long: true,
+        run,
+    }
+}
+
+const STEPS: [Step; 15] = [
     fast("fmt", "the code is formatted", |run| {
         run.tools().cargo_component("fmt", "rustfmt")?;
         run.cargo("fmt --all --check")?;
@@ -182,6 +200,19 @@ const STEPS: [Step; 14] = [
             example::run(run.workspace, &python)
         },
     ),
+    long(
+        "bench",
+        "the comparison with rivals: its own tests, and a glance at our own system",
+        |run| {
+            run.cargo("build --bins")?;
+            let manifest = "--manifest-path tests/bench/Cargo.toml";
+            run.cargo(&format!("fmt {manifest} --check"))?;
+            let clippy = bench::cargo(run.workspace, "clippy");
+            run.here(&clippy.words("--all-targets -- --deny warnings"))?;
+            let line = bench::cargo(run.workspace, "test");
+            run.here(&line.env("KVSERVICE_BIN_DIR", run.workspace.bin_dir(Profile::Debug)))
+        },
+    ),
 ];
 
 /// What the steps share.
@@ -257,7 +288,7 @@ fn summary(times: &[(&str, Duration)], run: &Run<'_>) -> String {
 impl Options {
     fn wants(&self, step: &Step) -> bool {
         if self.only.is_empty() {
-            step.fast || !self.fast
+            step.fast || (!self.fast && (!step.long || self.long))
         } else {
             self.only.iter().any(|name| name == step.name)
         }
