@@ -60,7 +60,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let built = cargo(tests)
         .words("--no-run --message-format=json")
         .output();
-    let mut objects = objects(&built.context("the tests do not build")?);
+    let objects = objects(&built.context("the tests do not build")?);
     cargo(tests).run()?;
     for features in ["", crate::sim::FEATURES] {
         cargo("run --quiet -p kvservice-sim")

@@ -537,7 +537,7 @@ pub fn request_bytes(request: &ChainRequest) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kvservice_shared::api::{Reply, Value};
+    use kvservice_shared::api::Value;
 
     #[test]
     fn refuses_what_it_has_no_room_for() {
