@@ -85,7 +85,11 @@ impl Cell {
 
     fn value(mut self, bytes: usize, run: &Run) -> Cell {
         self.value_bytes = bytes;
-        let most = DATA_BYTES_MAX / (bytes as u64 + 16);
+        // Of larger values fewer; what is asked for at the base point is what is measured there.
+        let most = match bytes > VALUE_BYTES {
+            true => DATA_BYTES_MAX / (bytes as u64 + 16),
+            false => u64::MAX,
+        };
         self.keys = run.keys.min(most);
         self
     }

@@ -69,14 +69,22 @@ impl System {
         })
     }
 
-    /// What is needed to speak to it.
+    /// What is needed to speak to it. Of etcd's members the leader alone: a linearizable read at another one asks the
+    /// leader first, and a put is handed on to it, so that clients spread over all get less.
     pub fn targets(&self, value_bytes: usize) -> Vec<Target> {
         let target = |&address: &SocketAddr| Target {
             address,
             value_bytes,
             replicas: self.nodes - 1,
         };
-        self.addresses.iter().map(target).collect()
+        let leader = match self.name {
+            SystemName::Etcd => etcd::leader(&self.addresses).ok().flatten(),
+            _ => None,
+        };
+        match leader {
+            Some(leader) => vec![target(&self.addresses[leader])],
+            None => self.addresses.iter().map(target).collect(),
+        }
     }
 
     /// Writes all keys with values of this size, unless they are there.
