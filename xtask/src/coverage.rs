@@ -166,7 +166,7 @@ fn report(
                 continue;
             };
             let name = path.display().to_string();
-            if !name.starts_with(dir) || name.ends_with("tests.rs") {
+            if !name.starts_with(dir) || name.ends_with("tests.rs") || name.contains("/tests/") {
                 continue;
             }
             let text = fs::read_to_string(file)?;

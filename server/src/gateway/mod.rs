@@ -537,7 +537,7 @@ pub fn request_bytes(request: &ChainRequest) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kvservice_shared::api::Value;
+    use kvservice_shared::api::{FrontEndStatus, Mode, Reply, Value};
 
     #[test]
     fn refuses_what_it_has_no_room_for() {
@@ -589,5 +589,49 @@ mod tests {
         let out = gateway.flush();
         assert_eq!(out.status, [(conn, RequestId(7))]);
         assert!(out.responses.is_empty() && out.requests.is_empty());
+        let status = Status {
+            mode: Mode::Chain,
+            cluster: None,
+            epoch: 0,
+            members: Vec::new(),
+            learners: Vec::new(),
+            front_end: FrontEndStatus {
+                head: None,
+                second: None,
+            },
+            events: Vec::new(),
+            waiting: Some("no node".to_owned()),
+        };
+        let response = Gateway::status_response(RequestId(7), status.clone());
+        assert_eq!(response.id, Some(RequestId(7)));
+        assert_eq!(response.result, Ok(Reply::Status(Box::new(status))));
+    }
+
+    /// What waits for a session that no head opens any more is not applied, and said to be so.
+    #[test]
+    fn a_chain_that_is_gone_refuses_what_waits() {
+        let mut gateway = Gateway::new(Config {
+            request_timeout_ms: 5_000,
+            pending_bytes_max: 10_000,
+            boot: 1,
+        });
+        let conn = ConnId(1);
+        gateway.step(0, Input::Opened(conn));
+        let request = Request {
+            id: RequestId(1),
+            op: Op::Delete { key: "k".into() },
+        };
+        gateway.step(0, Input::Requests(conn, vec![request]));
+        assert!(gateway.flush().responses.is_empty());
+        gateway.step(0, Input::Route(Route::Closed("gone".to_owned())));
+        let out = gateway.flush();
+        let refused: Vec<_> = out.responses.iter().collect();
+        assert_eq!(refused.len(), 1);
+        let error = refused[0].1.result.as_ref().expect_err("nobody does it");
+        assert_eq!(
+            (error.code, error.outcome),
+            (ErrorCode::Unavailable, Outcome::NotApplied)
+        );
+        assert_eq!(gateway.unanswered(), 0);
     }
 }

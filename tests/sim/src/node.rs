@@ -142,7 +142,12 @@ impl Node {
         let mut loading = Loading::into(MemoryState::default());
         let opened = disk.open(id.node, &mut loading).and_then(|restored| {
             let progress = disk.progress()?;
-            let replica = Replica::restore(config, loading, restored).map_err(|e| e.to_string())?;
+            let replica = match slot.storage {
+                StorageKind::Memory => Replica::new(config, MemoryState::default()),
+                StorageKind::Disk => {
+                    Replica::restore(config, loading, restored).map_err(|e| e.to_string())?
+                }
+            };
             Ok((replica, progress))
         });
         let (replica, progress) = match opened {
@@ -151,8 +156,8 @@ impl Node {
         };
         Ok(Node {
             process,
-            id,
-            cluster: replica.view().map(|view| view.cluster),
+            id: replica.id(),
+            cluster: replica.cluster(),
             replica,
             disk,
             progress,

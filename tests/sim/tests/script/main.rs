@@ -528,6 +528,7 @@ scripts! {
     leave_head
     leave_middle_and_tail
     leave_while_others_fail
+    tail_killed_with_much_under_way
     link_dead_downwards
     link_stalls
     link_to_front_end_stalls
