@@ -68,6 +68,8 @@ canaries! {
     NeverFoundedAgain
     /// A front-end that lost its directory does not wait for a learner that was offered.
     OfferIgnored
+    /// A promise of this term counts, whichever front-end it was given to.
+    OthersPromise
     /// Frames of older epochs are taken in.
     SkipFence
     /// A learner is ready before it holds anything.

@@ -15,6 +15,8 @@ pub(super) struct Node {
     pub(super) failed_ms: Option<u64>,
     /// It asked to leave: it is not to come back by itself.
     pub(super) leaving: bool,
+    /// The last term that this front-end claimed from it, on this connection.
+    pub(super) claimed: Option<u32>,
 }
 
 impl Coordinator {
@@ -71,6 +73,7 @@ impl Coordinator {
             heard_ms,
             failed_ms: None,
             leaving: false,
+            claimed: self.nodes.get(&link).and_then(|node| node.claimed),
         };
         self.nodes.insert(link, node);
         self.clear_accusations(id);

@@ -122,7 +122,12 @@ impl Coordinator {
         // What a node without data was told of terms does not count.
         let bound = node.register.cluster.is_some();
         if self.is_claiming() {
-            if bound && node.register.term > self.stored.term {
+            // A promise that was not asked for here was given to another front-end, which lost its directory too:
+            // it may have made a view in that term.
+            let elsewhere = node.register.term == self.stored.term
+                && node.claimed != Some(self.stored.term)
+                && !canary::is_on(Canary::OthersPromise);
+            if bound && (node.register.term > self.stored.term || elsewhere) {
                 self.claim();
             }
             self.claim_awaited(link);
@@ -147,7 +152,7 @@ impl Coordinator {
             .map(|(link, _)| *link)
             .collect();
         for link in asked {
-            self.send(link, ToNode::Claim { term });
+            self.send_claim(link, term);
         }
     }
 
@@ -172,8 +177,15 @@ impl Coordinator {
             "nodes know more than this front-end's directory: claiming term {term}"
         ));
         for link in self.nodes.keys().copied().collect::<Vec<_>>() {
-            self.send(link, ToNode::Claim { term });
+            self.send_claim(link, term);
         }
+    }
+
+    fn send_claim(&mut self, link: NodeLink, term: u32) {
+        if let Some(node) = self.nodes.get_mut(&link) {
+            node.claimed = Some(term);
+        }
+        self.send(link, ToNode::Claim { term });
     }
 
     pub(super) fn advance_outage(&mut self) {

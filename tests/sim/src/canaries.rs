@@ -22,6 +22,7 @@ pub const OF_SCRIPTS: &[(Canary, &str)] = &[
     (Canary::ResumeAnyTerm, "join_snapshot_of_another_term"),
     (Canary::ViewOfSilent, "killed_all_but_one"),
     (Canary::NoResend, "head_killed_under_load"),
+    (Canary::OthersPromise, "front_end_wiped_twice"),
     (Canary::CountPause, "suspect_observer_resumes"),
     (Canary::AccuserBelieved, "suspect_in_turn"),
     (Canary::ReportOnce, "report_lost_with_its_epoch"),

@@ -503,6 +503,7 @@ scripts! {
     front_end_wiped
     front_end_wiped_before_anybody_is_there
     front_end_wiped_after_a_view_that_few_heard
+    front_end_wiped_twice
     front_end_wiped_while_a_learner_is_taught
     front_end_wiped_with_an_open_offer
     head_killed_idle
