@@ -1,7 +1,7 @@
 //! Handshakes that never begin, stop half-way or are held, and connections of which only one end knows that they are
 //! dead: each is given up within its bound, by the code that ships, on the simulated network.
 
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 use futures_util::StreamExt;
 use kvservice_backend::link::{HANDSHAKE_TIMEOUT, NODE_PATH, PEER_PATH};

@@ -1,6 +1,6 @@
 //! A seed decides the whole run: what is found can be seen again.
 
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 use std::process::Command;
 
