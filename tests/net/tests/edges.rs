@@ -166,9 +166,9 @@ async fn strange(stranger: Stranger, host: &str, port: u16, path: &str) -> Durat
                 if stream.write_all(&[byte]).await.is_err() {
                     return began.elapsed();
                 }
-                match tokio::time::timeout(SECOND, stream.read(&mut answer)).await {
-                    Ok(Ok(0) | Err(_)) => return began.elapsed(),
-                    Ok(Ok(_)) | Err(_) => {}
+                let read = tokio::time::timeout(SECOND, stream.read(&mut answer)).await;
+                if let Ok(Ok(0) | Err(_)) = read {
+                    return began.elapsed();
                 }
             }
         }
