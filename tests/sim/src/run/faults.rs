@@ -3,7 +3,7 @@
 use super::Run;
 use crate::disk::{Crash, Disk};
 use crate::net::Place;
-use crate::node::{FRONT_END_SILENCE_MS, Node, node_id};
+use crate::node::{FRONT_END_SILENCE_MS, HANDSHAKE_MS, Node, node_id};
 use crate::rng::Rng;
 use kvservice_server::coordinator::Stored;
 use kvservice_shared::api::StorageKind;
@@ -241,10 +241,10 @@ impl Run {
         if self.rng.rarely(self.rates.unhook) && !stalled {
             self.count("black hole", &[from, to]);
             // A link that carries nothing one way is given up by the end that hears nothing: by a node, the
-            // front-end's after a long while.
+            // front-end's after a long while. One that was dialled into the hole is given up later still.
             for place in [from, to] {
-                self.removals
-                    .touch(place, self.cluster.now_ms + FRONT_END_SILENCE_MS);
+                let until_ms = self.cluster.now_ms + FRONT_END_SILENCE_MS + HANDSHAKE_MS;
+                self.removals.touch(place, until_ms);
             }
             self.cluster.net.stall(from, to);
             self.later(1200, Undo::Unhook(from, to));
