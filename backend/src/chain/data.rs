@@ -38,7 +38,11 @@ pub enum Cursor {
 }
 
 fn record_hash(key: &str, value: &[u8], revision: Seq) -> u64 {
-    xxh3_64_with_seed(value, xxh3_64(key.as_bytes()).wrapping_add(revision.0))
+    value_hash(xxh3_64(key.as_bytes()), value, revision)
+}
+
+fn value_hash(key_hash: u64, value: &[u8], revision: Seq) -> u64 {
+    xxh3_64_with_seed(value, key_hash.wrapping_add(revision.0))
 }
 
 impl<S: State> Data<S> {
@@ -82,6 +86,26 @@ impl<S: State> Data<S> {
     /// Bytes of keys and values.
     pub fn bytes(&self) -> u64 {
         self.state.bytes()
+    }
+
+    /// These entries are applied next: gets what they write from far away.
+    pub fn warm(&self, entries: &[Entry<'_>]) {
+        self.state
+            .warm(entries.iter().filter_map(|entry| match entry.effect {
+                Effect::Write {
+                    decision:
+                        Decision::Set { key, .. }
+                        | Decision::Swapped { key, .. }
+                        | Decision::Deleted { key },
+                    ..
+                } => Some(key),
+                _ => None,
+            }));
+    }
+
+    /// These keys are read next.
+    pub fn warm_keys<'k>(&self, keys: impl Iterator<Item = &'k str>) {
+        self.state.warm(keys);
     }
 
     /// Applies the next entry.
@@ -182,22 +206,26 @@ impl<S: State> Data<S> {
         if self.newer(key, seq) {
             return;
         }
-        let old = match value {
-            Some(value) => self.state.put(key, value, seq),
-            None => self.state.remove(key),
+        let Some(value) = value else {
+            if let Some(old) = self.state.remove(key) {
+                self.forget_hash(key, &old);
+                self.dumps.changed(key, &old.value, old.revision);
+            }
+            return;
         };
-        if let Some(old) = old {
-            debug_assert!(
-                old.revision <= seq,
-                "{key} goes from {} to {seq}",
-                old.revision
-            );
-            self.forget_hash(key, &old);
-            self.dumps.changed(key, &old);
-        }
-        if let Some(value) = value {
-            self.keys_hash = self.keys_hash.wrapping_add(record_hash(key, value, seq));
-        }
+        let Data {
+            state,
+            keys_hash,
+            dumps,
+            ..
+        } = self;
+        let key_hash = xxh3_64(key.as_bytes());
+        state.put(key, value, seq, &mut |old, revision| {
+            debug_assert!(revision <= seq, "{key} goes from {revision} to {seq}");
+            *keys_hash = keys_hash.wrapping_sub(value_hash(key_hash, old, revision));
+            dumps.changed(key, old, revision);
+        });
+        *keys_hash = keys_hash.wrapping_add(value_hash(key_hash, value, seq));
     }
 
     fn forget_hash(&mut self, key: &str, old: &Record) {
@@ -343,12 +371,12 @@ impl<S: State> Data<S> {
             }
         }
         for (key, value, revision) in entries {
-            if let Some(old) = self.state.put(key, &value.0, *revision) {
-                self.forget_hash(key, &old);
-            }
-            self.keys_hash = self
-                .keys_hash
-                .wrapping_add(record_hash(key, &value.0, *revision));
+            let keys_hash = &mut self.keys_hash;
+            self.state
+                .put(key, &value.0, *revision, &mut |old, revision| {
+                    *keys_hash = keys_hash.wrapping_sub(record_hash(key, old, revision));
+                });
+            *keys_hash = keys_hash.wrapping_add(record_hash(key, &value.0, *revision));
         }
     }
 

@@ -12,6 +12,7 @@
 //! What all dumps save together is bounded: the one that holds most is given up. So is one that nobody reads.
 
 use crate::storage::{Record, State};
+use bytes::Bytes;
 use kvservice_shared::api::{ListEntry, Value};
 use kvservice_shared::chain::AnswerBody;
 use kvservice_shared::ids::{Seq, Ticket};
@@ -135,15 +136,19 @@ impl Dumps {
         Ok(())
     }
 
-    /// A key does not hold this record any more. Told of every put and remove, and cheap while there is no dump.
-    pub fn changed(&mut self, key: &str, old: &Record) {
+    /// A key does not hold this value any more, which this revision wrote. Told of every put and remove, and cheap while there is no dump.
+    pub fn changed(&mut self, key: &str, value: &[u8], revision: Seq) {
         for dump in self.open.values_mut() {
             let passed = dump.cursor.as_deref().is_some_and(|cursor| key <= cursor);
-            if old.revision > dump.at || passed || dump.given_up {
+            if revision > dump.at || passed || dump.given_up {
                 continue;
             }
-            let bytes = cost(key, old);
-            dump.saved.insert(key.into(), old.clone());
+            let old = Record {
+                value: Bytes::copy_from_slice(value),
+                revision,
+            };
+            let bytes = cost(key, &old);
+            dump.saved.insert(key.into(), old);
             dump.saved_bytes += bytes;
             self.saved_bytes += bytes;
         }

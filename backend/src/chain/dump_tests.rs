@@ -52,16 +52,18 @@ impl World {
     fn put(&mut self, key: &str, bytes: usize) {
         self.seq = self.seq.next();
         self.content.insert(key.to_owned(), (bytes, self.seq));
-        if let Some(old) = self.state.put(key, &vec![b'x'; bytes], self.seq) {
-            self.dumps.changed(key, &old);
-        }
+        let dumps = &mut self.dumps;
+        let value = vec![b'x'; bytes];
+        self.state.put(key, &value, self.seq, &mut |old, revision| {
+            dumps.changed(key, old, revision);
+        });
     }
 
     fn remove(&mut self, key: &str) {
         if let Some(old) = self.state.remove(key) {
             self.seq = self.seq.next();
             self.content.remove(key);
-            self.dumps.changed(key, &old);
+            self.dumps.changed(key, &old.value, old.revision);
         }
     }
 

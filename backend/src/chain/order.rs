@@ -9,7 +9,7 @@
 
 use super::data::{self, Data};
 use super::log::Log;
-use super::pending::{Known, NO_CONN, Named, Pending};
+use super::pending::{Change, Known, Named, Pending, Touch, What};
 use super::replica::{Replica, Role};
 use crate::storage::State;
 use kvservice_shared::canary::{self, Canary};
@@ -20,7 +20,7 @@ use kvservice_shared::codec::{Batch, BatchBuilder, Decision, Effect, Entry};
 use kvservice_shared::ids::{ConnId, RequestId, Seq, SessionSeq, SessionUuid, Ticket};
 use kvservice_shared::limits;
 use std::collections::{BTreeMap, VecDeque};
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// An answers frame is closed once it passes this many bytes.
 const ANSWERS_BYTES_TARGET: usize = 1024 * 1024;
@@ -63,7 +63,9 @@ impl Head {
         let mut pending = Pending::default();
         for batch in log.after_seq(data.applied()) {
             for entry in batch.entries().filter(|entry| entry.seq > data.applied()) {
-                pending.ordered(data, &entry, NO_CONN);
+                let touch = Touch::of_log(&entry.effect);
+                let what = What::from(&entry.effect);
+                pending.ordered(data, entry.seq, &entry.evict, what, touch);
             }
         }
         Head {
@@ -155,37 +157,32 @@ fn opened<S: State>(data: &Data<S>, uuid: SessionUuid, token: OpenToken) -> Answ
 
 /// Names a request for ever: an id that comes again with another hash is refused.
 fn request_hash(write: &Write) -> u64 {
-    let mut hasher = Xxh3::new();
-    let mut part = |bytes: &[u8]| {
-        hasher.update(&(bytes.len() as u64).to_le_bytes());
-        hasher.update(bytes);
-    };
+    // Each part's hash is the seed of the next one's, so it matters where one ends.
+    let part = |seed: u64, bytes: &[u8]| xxh3_64_with_seed(bytes, seed);
     match write {
-        Write::Set { key, value } => {
-            part(b"set");
-            part(key.as_bytes());
-            part(&value.0);
-        }
+        Write::Set { key, value } => part(part(1, key.as_bytes()), &value.0),
         Write::TestSet { key, test, value } => {
-            part(if test.is_some() {
-                b"testset"
-            } else {
-                b"testset absent"
-            });
-            part(key.as_bytes());
-            part(test.as_ref().map_or(&[][..], |test| &test.0));
-            part(&value.0);
+            let key = part(if test.is_some() { 2 } else { 3 }, key.as_bytes());
+            let test = part(key, test.as_ref().map_or(&[][..], |test| &test.0));
+            part(test, &value.0)
         }
-        Write::Delete { key } => {
-            part(b"delete");
-            part(key.as_bytes());
-        }
+        Write::Delete { key } => part(4, key.as_bytes()),
     }
-    hasher.digest()
 }
 
 impl<S: State> Replica<S> {
     pub(super) fn on_requests(&mut self, requests: Vec<ChainRequest>) {
+        if requests.len() > 1 {
+            let keys = requests.iter().filter_map(|request| match &request.op {
+                ChainOp::Get { key }
+                | ChainOp::Write {
+                    write: Write::TestSet { key, .. } | Write::Delete { key },
+                    ..
+                } => Some(key.as_str()),
+                _ => None,
+            });
+            self.data.warm_keys(keys);
+        }
         for ChainRequest { ticket, conn, op } in requests {
             match op {
                 ChainOp::Get { key } => self.on_get(ticket, conn, key),
@@ -206,7 +203,7 @@ impl<S: State> Replica<S> {
                     request,
                     write,
                 } => {
-                    self.on_write(ticket, conn, session, request, &write);
+                    self.on_write(ticket, conn, session, request, write);
                 }
             }
         }
@@ -289,7 +286,7 @@ impl<S: State> Replica<S> {
 
     fn on_open(&mut self, ticket: Ticket, uuid: SessionUuid, token: OpenToken) {
         let too_few = self.too_few_replicas();
-        let Some((head, data)) = self.head_mut() else {
+        let Some((head, data)) = self.head_with_data() else {
             return;
         };
         match head.pending.session_named(data, uuid) {
@@ -302,8 +299,12 @@ impl<S: State> Replica<S> {
                     return head.answer(ticket, body);
                 }
                 let evict = head.pending.to_evict(data, true, SessionSeq(Seq::ZERO));
-                let seq = self.order(&evict, Effect::Open { uuid, token }, NO_CONN);
-                if let Some((head, _)) = self.head_mut() {
+                let effect = Effect::Open { uuid, token };
+                let (builder, seq) = self.next_entry();
+                builder.push(&evict, &effect);
+                if let Some((head, data)) = self.head_with_data() {
+                    let what = What::from(&effect);
+                    head.pending.ordered(data, seq, &evict, what, None);
                     head.wait(seq, Waiter::Open(ticket, token, uuid));
                 }
             }
@@ -316,11 +317,11 @@ impl<S: State> Replica<S> {
         conn: ConnId,
         session: SessionSeq,
         request: RequestId,
-        write: &Write,
+        write: Write,
     ) {
         let too_few = self.too_few_replicas();
-        let hash = request_hash(write);
-        let Some((head, data)) = self.head_mut() else {
+        let hash = request_hash(&write);
+        let Some((head, data)) = self.head_with_data() else {
             return;
         };
         match head.pending.known(data, session, request) {
@@ -350,12 +351,12 @@ impl<S: State> Replica<S> {
         if let Some(body) = too_few {
             return head.answer(ticket, body);
         }
-        let held = match write {
+        let held = match &write {
             Write::Set { .. } => None,
             Write::TestSet { key, .. } if canary::is_on(Canary::DecideOnApplied) => data.get(key),
             Write::TestSet { key, .. } | Write::Delete { key } => head.pending.get(data, key),
         };
-        let decision = match write {
+        let decision = match &write {
             Write::Set { key, value } => Decision::Set {
                 key,
                 value: &value.0,
@@ -391,15 +392,27 @@ impl<S: State> Replica<S> {
             hash,
             decision,
         };
+        let (builder, seq) = self.next_entry();
+        builder.push(&evict, &effect);
+        let what = What::from(&effect);
         let without_effect = matches!(
             decision,
             Decision::NotSwapped { .. } | Decision::NothingToDelete
         );
-        let seq = self.order(&evict, effect, conn);
-        if let Some((head, _)) = self.head_mut() {
-            if without_effect {
-                head.pending.touched_without_effect(write.key(), conn);
+        let (key, change) = match write {
+            Write::Set { key, value } | Write::TestSet { key, value, .. } => {
+                (key, Change::Put(value.0))
             }
+            Write::Delete { key } => (key, Change::Remove),
+        };
+        // A write that changes nothing still comes before later reads of its connection.
+        let change = match without_effect {
+            true => Change::None,
+            false => change,
+        };
+        if let Some((head, data)) = self.head_with_data() {
+            let touch = Touch { key, change, conn };
+            head.pending.ordered(data, seq, &evict, what, Some(touch));
             head.wait(seq, Waiter::Write(ticket));
         }
     }
@@ -411,8 +424,8 @@ impl<S: State> Replica<S> {
         (members < wanted).then_some(AnswerBody::TooFewReplicas { members, wanted })
     }
 
-    /// Gives an entry the next sequence number.
-    fn order(&mut self, evict: &[SessionSeq], effect: Effect<'_>, conn: ConnId) -> Seq {
+    /// The batch that takes the next entry, and that entry's sequence number.
+    fn next_entry(&mut self) -> (&mut BatchBuilder, Seq) {
         let epoch = self.epoch();
         let full = self.head_mut().is_some_and(|(head, _)| {
             head.builder
@@ -423,21 +436,14 @@ impl<S: State> Replica<S> {
             self.seal_batch();
         }
         let first = self.log.last().next();
-        let Some((head, data)) = self.head_mut() else {
+        let Some((head, _)) = self.head_mut() else {
             unreachable!("only a head orders");
         };
         let builder = head
             .builder
             .get_or_insert_with(|| BatchBuilder::new(epoch, first));
         let seq = builder.next_seq();
-        builder.push(evict, &effect);
-        let entry = Entry {
-            seq,
-            evict: evict.to_vec(),
-            effect,
-        };
-        head.pending.ordered(data, &entry, conn);
-        seq
+        (builder, seq)
     }
 
     /// Closes the batch that is being made: into the log, and down the chain.

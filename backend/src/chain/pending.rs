@@ -8,62 +8,168 @@ use super::data::Data;
 use super::sessions::outcome_cost;
 use crate::storage::{Record, State};
 use bytes::Bytes;
+use hashbrown::{DefaultHashBuilder, HashMap, HashSet, HashTable, hash_table};
 use kvservice_shared::canary::{self, Canary};
 use kvservice_shared::chain::OpenToken;
 use kvservice_shared::codec::{Decision, Effect, Entry};
 use kvservice_shared::ids::{ConnId, RequestId, Seq, SessionSeq, SessionUuid};
 use kvservice_shared::limits;
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::VecDeque;
+use std::hash::BuildHasher;
 
+/// Sessions that one entry can evict.
+const EVICTIONS_MAX: usize = 255;
 /// No client connection has this number: for entries that an earlier head ordered.
 pub const NO_CONN: ConnId = ConnId(0);
 
 /// The overlay.
 #[derive(Debug, Default)]
 pub struct Pending {
-    keys: HashMap<String, VecDeque<PendingKey>>,
+    /// What each pending entry touches, oldest first: one for each sequence number.
+    order: VecDeque<Touched>,
+    /// Of each key that is touched, the newest entry that touches it.
+    newest: HashTable<Seq>,
+    hasher: DefaultHashBuilder,
     sessions: HashMap<SessionSeq, PendingSession>,
     opened: HashMap<SessionUuid, (SessionSeq, OpenToken)>,
     evicted: HashSet<SessionSeq>,
-    /// Sessions with pending entries, least recently used first.
-    by_use: BTreeMap<Seq, SessionSeq>,
     /// Bytes that pending outcomes will add, at most.
     bytes: usize,
-    /// Which key each pending entry touches, oldest first.
-    order: VecDeque<Touched>,
 }
 
+/// What an entry does to a key that it touches.
 #[derive(Debug)]
-struct PendingKey {
-    seq: Seq,
-    conn: ConnId,
-    change: Change,
-}
-
-#[derive(Debug)]
-enum Change {
+pub enum Change {
+    /// Writes this value.
     Put(Bytes),
+    /// Removes it.
     Remove,
+    /// Nothing, but it was looked at: later reads of the connection come after it.
     None,
+}
+
+/// The key that an entry touches, and what it does to it.
+#[derive(Debug)]
+pub struct Touch {
+    /// The key.
+    pub key: String,
+    /// What it does to it.
+    pub change: Change,
+    /// The connection that asked for it.
+    pub conn: ConnId,
+}
+
+impl Touch {
+    /// What an entry of the log touches, whoever asked for it.
+    pub fn of_log(effect: &Effect<'_>) -> Option<Touch> {
+        let Effect::Write { decision, .. } = effect else {
+            return None;
+        };
+        let (key, change) = match *decision {
+            Decision::Set { key, value } | Decision::Swapped { key, value } => {
+                (key, Change::Put(Bytes::copy_from_slice(value)))
+            }
+            Decision::Deleted { key } => (key, Change::Remove),
+            Decision::NotSwapped { .. } | Decision::NothingToDelete => return None,
+        };
+        Some(Touch {
+            key: key.to_owned(),
+            change,
+            conn: NO_CONN,
+        })
+    }
+}
+
+/// What of an ordered entry counts beside the key that it touches.
+#[derive(Clone, Copy, Debug)]
+pub enum What {
+    /// It opens a session.
+    Open(SessionUuid, OpenToken),
+    /// It decides a write.
+    Write {
+        /// The session that it belongs to.
+        session: SessionSeq,
+        /// The client's id.
+        request: RequestId,
+        /// Hash of the request.
+        hash: u64,
+        /// Bytes that its outcome costs.
+        cost: usize,
+    },
+}
+
+impl From<&Effect<'_>> for What {
+    fn from(effect: &Effect<'_>) -> What {
+        match *effect {
+            Effect::Open { uuid, token } => What::Open(uuid, token),
+            Effect::Write {
+                session,
+                request,
+                hash,
+                decision,
+            } => {
+                let found = match decision {
+                    Decision::NotSwapped { found, .. } => found.map_or(0, <[u8]>::len),
+                    _ => 0,
+                };
+                What::Write {
+                    session,
+                    request,
+                    hash,
+                    cost: outcome_cost(found),
+                }
+            }
+        }
+    }
 }
 
 #[derive(Debug)]
 struct Touched {
     seq: Seq,
-    key: Option<String>,
+    touch: Option<Touch>,
+    /// The entry before it that touches the same key; maybe one that is applied by now.
+    earlier: Option<Seq>,
     session: SessionSeq,
+    cost: usize,
+}
+
+/// A pending write of a session.
+#[derive(Clone, Copy, Debug)]
+struct PendingWrite {
+    request: RequestId,
+    hash: u64,
+    seq: Seq,
     cost: usize,
 }
 
 #[derive(Debug, Default)]
 struct PendingSession {
-    ids: BTreeMap<RequestId, (u64, Seq, usize)>,
+    /// By growing id. Ids nearly always grow, so this is a queue.
+    writes: VecDeque<PendingWrite>,
     opened: bool,
     uuid: Option<SessionUuid>,
     last_used: Seq,
     forgotten: u64,
     count: usize,
     bytes: usize,
+}
+
+impl PendingSession {
+    /// Where the write with this id is, or would be.
+    fn place(&self, request: RequestId) -> Result<usize, usize> {
+        match (self.writes.front(), self.writes.back()) {
+            (_, Some(last)) if last.request < request => Err(self.writes.len()),
+            (Some(first), _) if first.request == request => Ok(0),
+            _ => self
+                .writes
+                .binary_search_by_key(&request, |write| write.request),
+        }
+    }
+
+    fn write(&self, request: RequestId) -> Option<&PendingWrite> {
+        let at = self.place(request).ok()?;
+        self.writes.get(at)
+    }
 }
 
 /// What is known of a write before it is ordered.
@@ -82,54 +188,61 @@ pub enum Known {
 }
 
 impl Pending {
+    /// The pending entries that touch a key, newest first.
+    fn touching<'a>(&'a self, key: &str) -> impl Iterator<Item = (Seq, &'a Touch)> {
+        let hash = self.hasher.hash_one(key);
+        let is_it = |seq: &Seq| {
+            let touched = self.at(*seq).and_then(|touched| touched.touch.as_ref());
+            touched.is_some_and(|touch| touch.key == key)
+        };
+        let newest = match self.newest.is_empty() {
+            true => None,
+            false => self.newest.find(hash, is_it).copied(),
+        };
+        let chain = std::iter::successors(newest.and_then(|seq| self.at(seq)), |touched| {
+            touched.earlier.and_then(|seq| self.at(seq))
+        });
+        chain.filter_map(|touched| Some((touched.seq, touched.touch.as_ref()?)))
+    }
+
+    /// A pending entry.
+    fn at(&self, seq: Seq) -> Option<&Touched> {
+        let first = self.order.front()?.seq;
+        let at = seq.0.checked_sub(first.0)?;
+        self.order.get(usize::try_from(at).ok()?)
+    }
+
     /// What a key will hold.
     pub fn get<S: State>(&self, data: &Data<S>, key: &str) -> Option<Record> {
-        let queue = self.keys.get(key);
-        let newest = queue.and_then(|queue| {
-            queue
-                .iter()
-                .rev()
-                .find(|write| !matches!(write.change, Change::None))
-        });
-        match newest {
-            Some(PendingKey {
-                change: Change::Put(value),
-                seq,
-                ..
-            }) => Some(Record {
-                value: value.clone(),
-                revision: *seq,
-            }),
-            Some(_) => None,
+        let mut changes = self.touching(key);
+        match changes.find(|(_, touch)| !matches!(touch.change, Change::None)) {
+            Some((revision, touch)) => match &touch.change {
+                Change::Put(value) => Some(Record {
+                    value: value.clone(),
+                    revision,
+                }),
+                Change::Remove | Change::None => None,
+            },
             None => data.get(key),
         }
     }
 
     /// The last pending write of this connection to a key.
     pub fn last_of(&self, conn: ConnId, key: &str) -> Option<Seq> {
-        self.keys
-            .get(key)?
-            .iter()
-            .rev()
-            .find(|write| write.conn == conn)
-            .map(|write| write.seq)
+        let mut touching = self.touching(key);
+        touching
+            .find(|(_, touch)| touch.conn == conn)
+            .map(|(seq, _)| seq)
     }
 
     /// The last pending write of this connection to a key with this prefix.
     pub fn last_of_prefix(&self, conn: ConnId, prefix: &str) -> Option<Seq> {
         let touches = |touched: &&Touched| {
-            touched.key.as_deref().is_some_and(|key| {
-                key.starts_with(prefix)
-                    && self.keys.get(key).is_some_and(|queue| {
-                        queue.iter().any(|w| w.seq == touched.seq && w.conn == conn)
-                    })
-            })
+            let touch = touched.touch.as_ref();
+            touch.is_some_and(|touch| touch.conn == conn && touch.key.starts_with(prefix))
         };
-        self.order
-            .iter()
-            .rev()
-            .find(touches)
-            .map(|touched| touched.seq)
+        let newest = self.order.iter().rev().find(touches);
+        newest.map(|touched| touched.seq)
     }
 
     /// The session of this name as it will be: pending, or applied and not about to be evicted.
@@ -154,10 +267,10 @@ impl Pending {
         let pending = self.sessions.get(&session);
         let applied = data.sessions().get(session);
         if let Some(pending) = pending
-            && let Some(&(hash, seq, _)) = pending.ids.get(&request)
+            && let Some(write) = pending.write(request)
             && !canary::is_on(Canary::PendingForgotten)
         {
-            return Known::Pending(hash, seq);
+            return Known::Pending(write.hash, write.seq);
         }
         let forgotten = match (pending, applied) {
             (Some(pending), _) => pending.forgotten,
@@ -176,7 +289,7 @@ impl Pending {
     /// The sessions that must go so that all stay within their limits, with `opening` one more of them.
     pub fn to_evict<S: State>(
         &self,
-        data: &Data<S>,
+        data: &mut Data<S>,
         opening: bool,
         spare: SessionSeq,
     ) -> Vec<SessionSeq> {
@@ -193,17 +306,27 @@ impl Pending {
             return gone;
         }
         // Applied sessions without pending entries come first: whatever is pending is newer.
-        let idle = data
-            .sessions()
+        // As many as can go, those that are going already and `spare`.
+        let wanted = EVICTIONS_MAX + self.evicted.len() + 1;
+        let idle: Vec<SessionSeq> = data
+            .sessions_mut()
             .by_use()
-            .filter(|s| !self.sessions.contains_key(s));
-        let busy = self.by_use.values().copied();
-        for session in idle.chain(busy) {
+            .filter(|session| !self.sessions.contains_key(session))
+            .take(wanted)
+            .collect();
+        let mut busy: Vec<(Seq, SessionSeq)> = Vec::new();
+        if idle.len() < wanted {
+            let pending = self.sessions.iter();
+            busy.extend(pending.map(|(session, pending)| (pending.last_used, *session)));
+            busy.sort_unstable();
+        }
+        let busy = busy.into_iter().map(|(_, session)| session);
+        for session in idle.into_iter().chain(busy) {
             if count <= limits::SESSIONS_MAX && bytes <= limits::SESSIONS_BYTES_MAX {
                 break;
             }
             let going = self.evicted.contains(&session) && !canary::is_on(Canary::EvictTwice);
-            if session == spare || going || gone.len() == 255 {
+            if session == spare || going || gone.len() == EVICTIONS_MAX {
                 continue;
             }
             count -= 1;
@@ -217,10 +340,16 @@ impl Pending {
         gone
     }
 
-    /// Lays an ordered entry over the rest.
-    pub fn ordered<S: State>(&mut self, data: &Data<S>, entry: &Entry<'_>, conn: ConnId) {
-        let seq = entry.seq;
-        for session in &entry.evict {
+    /// Lays an ordered entry over the rest: whom it evicts, what it is, what it touches.
+    pub fn ordered<S: State>(
+        &mut self,
+        data: &Data<S>,
+        seq: Seq,
+        evict: &[SessionSeq],
+        what: What,
+        touch: Option<Touch>,
+    ) {
+        for session in evict {
             self.evicted.insert(*session);
             if let Some(gone) = self.sessions.get_mut(session)
                 && let Some(uuid) = gone.uuid
@@ -232,70 +361,70 @@ impl Pending {
                 self.opened.remove(&uuid);
             }
         }
-        let (session, key, cost) = match entry.effect {
-            Effect::Open { uuid, token } => {
+        let (session, cost) = match what {
+            What::Open(uuid, token) => {
                 let session = SessionSeq(seq);
                 self.opened.insert(uuid, (session, token));
                 let open = self.sessions.entry(session).or_default();
                 open.opened = true;
                 open.uuid = Some(uuid);
-                (session, None, 256)
+                (session, 256)
             }
-            Effect::Write {
+            What::Write {
                 session,
                 request,
                 hash,
-                decision,
+                cost,
             } => {
-                let (key, change, found) = match decision {
-                    Decision::Set { key, value } | Decision::Swapped { key, value } => {
-                        (Some(key), Change::Put(Bytes::copy_from_slice(value)), 0)
-                    }
-                    Decision::Deleted { key } => (Some(key), Change::Remove, 0),
-                    Decision::NotSwapped { found, .. } => {
-                        (None, Change::None, found.map_or(0, <[u8]>::len))
-                    }
-                    Decision::NothingToDelete => (None, Change::None, 0),
+                let write = PendingWrite {
+                    request,
+                    hash,
+                    seq,
+                    cost,
                 };
-                let cost = outcome_cost(found);
-                self.count_outcome(data, session, request, (hash, seq, cost));
-                if let Some(key) = key {
-                    let write = PendingKey { seq, conn, change };
-                    match self.keys.get_mut(key) {
-                        Some(queue) => queue.push_back(write),
-                        None => {
-                            self.keys.insert(key.to_owned(), VecDeque::from([write]));
-                        }
-                    }
-                }
-                (session, key.map(str::to_owned), cost)
+                self.count_outcome(data, session, write);
+                (session, cost)
             }
         };
-        self.use_session(session, seq);
+        self.sessions.entry(session).or_default().last_used = seq;
         self.bytes += cost;
+        let earlier = touch.as_ref().and_then(|touch| self.touch(seq, &touch.key));
         self.order.push_back(Touched {
             seq,
-            key,
+            touch,
+            earlier,
             session,
             cost,
         });
     }
 
-    /// A write that changes nothing still comes before later reads of its connection.
-    pub fn touched_without_effect(&mut self, key: &str, conn: ConnId) {
-        if let Some(touched) = self.order.back_mut()
-            && touched.key.is_none()
-        {
-            touched.key = Some(key.to_owned());
-            let write = PendingKey {
-                seq: touched.seq,
-                conn,
-                change: Change::None,
-            };
-            self.keys
-                .entry(key.to_owned())
-                .or_default()
-                .push_back(write);
+    /// Notes that this entry is the newest one to touch a key; gives the one that was so far.
+    fn touch(&mut self, seq: Seq, key: &str) -> Option<Seq> {
+        let Pending {
+            order,
+            newest,
+            hasher,
+            ..
+        } = self;
+        let first = order.front().map_or(seq, |touched| touched.seq);
+        let key_of = |seq: Seq| {
+            let at = usize::try_from(seq.0 - first.0).ok();
+            let touched = at.and_then(|at| order.get(at));
+            touched.and_then(|touched| touched.touch.as_ref())
+        };
+        let hash = hasher.hash_one(key);
+        let same = |other: &Seq| key_of(*other).is_some_and(|touch| touch.key == key);
+        // Every entry in the table is pending, so its key is there.
+        let rehash = |other: &Seq| match key_of(*other) {
+            Some(touch) => hasher.hash_one(touch.key.as_str()),
+            None => hash,
+        };
+        match newest.entry(hash, same, rehash) {
+            hash_table::Entry::Occupied(mut known) => Some(std::mem::replace(known.get_mut(), seq)),
+            hash_table::Entry::Vacant(place) => {
+                place.insert(seq);
+                None
+            }
         }
     }
 
@@ -303,31 +432,33 @@ impl Pending {
         &mut self,
         data: &Data<S>,
         session: SessionSeq,
-        request: RequestId,
-        record: (u64, Seq, usize),
+        write: PendingWrite,
     ) {
         let applied = data.sessions().get(session);
         let pending = self.sessions.entry(session).or_default();
-        if pending.ids.is_empty()
+        if pending.writes.is_empty()
             && !pending.opened
             && let Some(applied) = applied
         {
             (pending.count, pending.bytes) = applied.size();
             pending.forgotten = applied.forgotten();
         }
-        pending.ids.insert(request, record);
+        match pending.place(write.request) {
+            Ok(at) => pending.writes[at] = write,
+            Err(at) => pending.writes.insert(at, write),
+        }
         pending.count += 1;
-        pending.bytes += record.2;
+        pending.bytes += write.cost;
         // Forgets as the session itself will when the entry is applied.
         while pending.count > limits::SESSION_OUTCOMES_MAX
             || pending.bytes > limits::SESSION_OUTCOME_BYTES_MAX
         {
-            let after = RequestId(pending.forgotten);
-            let waiting = pending
-                .ids
-                .range((std::ops::Bound::Excluded(after), std::ops::Bound::Unbounded))
-                .next()
-                .map(|(id, (_, _, cost))| (*id, *cost));
+            let forgotten = pending.forgotten;
+            let at = pending
+                .writes
+                .partition_point(|write| write.request.0 <= forgotten);
+            let waiting = pending.writes.get(at);
+            let waiting = waiting.map(|write| (write.request, write.cost));
             let known = applied.and_then(|applied| applied.lowest_above(pending.forgotten));
             let (lowest, cost) = match (waiting, known) {
                 (Some(a), Some(b)) => {
@@ -346,13 +477,6 @@ impl Pending {
         }
     }
 
-    fn use_session(&mut self, session: SessionSeq, seq: Seq) {
-        let pending = self.sessions.entry(session).or_default();
-        self.by_use.remove(&pending.last_used);
-        pending.last_used = seq;
-        self.by_use.insert(seq, session);
-    }
-
     /// The oldest pending entry was applied: it is in [`Data`] now.
     pub fn applied(&mut self, entry: &Entry<'_>) {
         let Some(touched) = self.order.pop_front() else {
@@ -365,14 +489,12 @@ impl Pending {
         for session in &entry.evict {
             self.evicted.remove(session);
         }
-        if let Some(key) = &touched.key
-            && let Some(queue) = self.keys.get_mut(key)
-        {
-            if queue.front().is_some_and(|write| write.seq == entry.seq) {
-                queue.pop_front();
-            }
-            if queue.is_empty() {
-                self.keys.remove(key);
+        if let Some(touch) = &touched.touch {
+            let hash = self.hasher.hash_one(touch.key.as_str());
+            // Else a newer one touches the key, and stands there instead.
+            let newest = self.newest.find_entry(hash, |seq| *seq == entry.seq);
+            if let Ok(newest) = newest {
+                newest.remove();
             }
         }
         self.bytes -= touched.cost;
@@ -391,11 +513,12 @@ impl Pending {
                 }
             }
             Effect::Write { request, .. } => {
-                pending.ids.remove(&request);
+                if let Ok(at) = pending.place(request) {
+                    pending.writes.remove(at);
+                }
             }
         }
-        if pending.ids.is_empty() && !pending.opened {
-            self.by_use.remove(&pending.last_used);
+        if pending.writes.is_empty() && !pending.opened {
             self.sessions.remove(&touched.session);
         }
     }

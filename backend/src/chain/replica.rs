@@ -18,7 +18,7 @@ use crate::storage::State;
 use kvservice_shared::api::StorageKind;
 use kvservice_shared::canary::{self, Canary};
 use kvservice_shared::chain::{FromNode, Incarnation, Settings, View};
-use kvservice_shared::codec::Batch;
+use kvservice_shared::codec::{Batch, Entry};
 use kvservice_shared::ids::{ClusterId, Epoch, Seq};
 use std::collections::BTreeSet;
 
@@ -28,6 +28,9 @@ const BEATS_PER_TIMEOUT: u64 = 8;
 const REPORT_MS_MIN: u64 = 20;
 /// One tick counts as at most this much observed time: a process that was paused suspects nobody for it.
 const TICK_MS_MAX: u64 = 50;
+
+/// Entries whose keys are fetched from memory together before they are applied: more do not stay near.
+const WARM_AT_ONCE: usize = 64;
 
 /// What the process knows of itself.
 #[derive(Clone, Debug)]
@@ -365,18 +368,23 @@ impl<S: State> Replica<S> {
         }
         let batches: Vec<Batch> = self.log.after_seq(applied).cloned().collect();
         for batch in batches {
-            for entry in batch.entries() {
-                if entry.seq <= applied {
-                    continue;
+            let entries = batch.entries();
+            let mut entries = entries
+                .skip_while(|entry| entry.seq <= applied)
+                .take_while(|entry| entry.seq <= end)
+                .peekable();
+            while entries.peek().is_some() {
+                let some: Vec<Entry<'_>> = entries.by_ref().take(WARM_AT_ONCE).collect();
+                if some.len() > 1 {
+                    self.data.warm(&some);
                 }
-                if entry.seq > end {
-                    return;
-                }
-                self.data.apply(&entry);
-                if let Role::Member(member) = &mut self.role
-                    && let Some(head) = &mut member.head
-                {
-                    head.on_applied(&mut self.data, &entry);
+                for entry in &some {
+                    self.data.apply(entry);
+                    if let Role::Member(member) = &mut self.role
+                        && let Some(head) = &mut member.head
+                    {
+                        head.on_applied(&mut self.data, entry);
+                    }
                 }
             }
         }

@@ -38,6 +38,8 @@ pub struct Session {
     token: OpenToken,
     reopened: bool,
     last_used: Seq,
+    /// Under which use it stands in `by_use`: the last one, or an earlier one while it is in `used`.
+    listed: Seq,
     forgotten: u64,
     /// By growing id. Ids nearly always grow, so this is a queue.
     outcomes: VecDeque<(RequestId, OutcomeRecord)>,
@@ -74,7 +76,21 @@ impl Session {
     /// The lowest remembered id above `id`, and its cost.
     #[must_use]
     pub fn lowest_above(&self, id: u64) -> Option<(RequestId, usize)> {
-        let at = self.outcomes.partition_point(|(known, _)| known.0 <= id);
+        // It is near the front: the steps grow from there.
+        let (mut low, mut step) = (0, 1);
+        let known = |at: usize| {
+            self.outcomes
+                .get(at)
+                .is_some_and(|(known, _)| known.0 <= id)
+        };
+        while known(low + step - 1) {
+            low += step;
+            step *= 2;
+        }
+        let rest = self
+            .outcomes
+            .range(low..self.outcomes.len().min(low + step));
+        let at = low + rest.take_while(|(known, _)| known.0 <= id).count();
         self.outcomes
             .get(at)
             .map(|(known, record)| (*known, record_cost(record)))
@@ -123,7 +139,10 @@ pub fn answer(record: &OutcomeRecord) -> AnswerBody {
 pub struct Sessions {
     by_seq: BTreeMap<SessionSeq, Session>,
     by_uuid: HashMap<SessionUuid, SessionSeq>,
+    /// Under the use that is [`Session::listed`].
     by_use: BTreeSet<(Seq, SessionSeq)>,
+    /// Sessions that were used since they were listed, each once: most of the time nobody asks for the order.
+    used: Vec<SessionSeq>,
     bytes: usize,
     evicted: BTreeMap<(Seq, u32), SessionUuid>,
     evicted_names: HashMap<SessionUuid, u32>,
@@ -162,8 +181,19 @@ impl Sessions {
     }
 
     /// Sessions, least recently used first.
-    pub fn by_use(&self) -> impl Iterator<Item = SessionSeq> {
+    pub fn by_use(&mut self) -> impl Iterator<Item = SessionSeq> {
+        self.list_used();
         self.by_use.iter().map(|(_, session)| *session)
+    }
+
+    fn list_used(&mut self) {
+        for session in self.used.drain(..) {
+            if let Some(open) = self.by_seq.get_mut(&session) {
+                self.by_use.remove(&(open.listed, session));
+                open.listed = open.last_used;
+                self.by_use.insert((open.listed, session));
+            }
+        }
     }
 
     /// Hash of all sessions and outcomes, whatever the order they came in.
@@ -220,9 +250,10 @@ impl Sessions {
             _ => open.outcomes.len(),
         };
         if record.seq > open.last_used {
-            self.by_use.remove(&(open.last_used, session));
+            if open.listed == open.last_used {
+                self.used.push(session);
+            }
             open.last_used = record.seq;
-            self.by_use.insert((open.last_used, session));
         }
         let cost = record_cost(&record);
         self.hash = self
@@ -358,6 +389,7 @@ impl Sessions {
             token,
             reopened,
             last_used,
+            listed: last_used,
             forgotten,
             outcomes,
             bytes,
@@ -366,6 +398,11 @@ impl Sessions {
     }
 
     fn remove(&mut self, session: SessionSeq) -> Option<SessionUuid> {
+        let open = self.by_seq.get(&session)?;
+        if open.listed != open.last_used {
+            // Nothing that is gone stays in `used`.
+            self.list_used();
+        }
         let open = self.by_seq.remove(&session)?;
         self.bytes -= SESSION_COST + open.bytes;
         self.hash = self.hash.wrapping_sub(session_hash(session, open.uuid));
@@ -374,7 +411,7 @@ impl Sessions {
                 .hash
                 .wrapping_sub(outcome_hash(session, *request, record));
         }
-        self.by_use.remove(&(open.last_used, session));
+        self.by_use.remove(&(open.listed, session));
         if self.by_uuid.get(&open.uuid) == Some(&session) {
             self.by_uuid.remove(&open.uuid);
         }

@@ -57,6 +57,9 @@ pub enum StorageError {
 /// Sees a key, its value and the revision that wrote it; says whether to go on.
 pub type Visit<'a> = dyn FnMut(&str, &[u8], Seq) -> ControlFlow<()> + 'a;
 
+/// Sees the value that a key held and the revision that wrote it, before both are gone.
+pub type Held<'a> = dyn FnMut(&[u8], Seq) + 'a;
+
 /// Hears of a key with value and revision, that they count now (`true`) or no more.
 pub type Changed<'a> = dyn FnMut(bool, &str, &[u8], Seq) + 'a;
 
@@ -66,8 +69,10 @@ pub trait State {
     fn get(&self, key: &str) -> Option<Record>;
     /// The revision that wrote what a key holds.
     fn revision(&self, key: &str) -> Option<Seq>;
-    /// Writes a key; gives what it held.
-    fn put(&mut self, key: &str, value: &[u8], revision: Seq) -> Option<Record>;
+    /// These keys are about to be read or written: what of them is far away can be fetched, all at once.
+    fn warm<'k>(&self, keys: impl Iterator<Item = &'k str>);
+    /// Writes a key; shows what it held, if it held anything.
+    fn put(&mut self, key: &str, value: &[u8], revision: Seq, held: &mut Held<'_>);
     /// Removes a key; gives what it held.
     fn remove(&mut self, key: &str) -> Option<Record>;
     /// Visits keys in order of their bytes, from a bound on, until told to stop.

@@ -14,6 +14,12 @@ const SHARDS: u32 = 256;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Id(u32);
 
+/// Where an entry would be that is not there.
+pub(super) struct Vacancy {
+    shard: u32,
+    hash: u64,
+}
+
 #[derive(Default)]
 struct Shard {
     entries: Vec<Entry>,
@@ -85,29 +91,51 @@ impl Entries {
         Some(&shard.entries[*place as usize])
     }
 
-    /// Puts an entry in the place of the one with its key, and gives that; or takes it in, and gives its id.
-    pub(super) fn put(&mut self, entry: Entry) -> Result<Entry, Id> {
-        let (number, hash) = self.hash(entry.key());
-        let shard = &mut self.shards[number as usize];
-        let found = shard.places.find(hash, |place| {
-            shard.entries[*place as usize].key() == entry.key()
+    /// Looks at the entries with these keys, most likely. A lookup waits for memory at each of its steps, each for
+    /// the one before it; those of many keys, step by step, wait together.
+    pub(super) fn warm<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) {
+        let places: Vec<(u32, u32)> = keys
+            .filter_map(|key| {
+                let (shard, hash) = self.hash(key);
+                // Whatever has a hash like it: nearly always the right one.
+                let place = self.shards[shard as usize].places.find(hash, |_| true)?;
+                Some((shard, *place))
+            })
+            .collect();
+        let ends = places.iter().map(|(shard, place)| {
+            let entry = &self.shards[*shard as usize].entries[*place as usize];
+            entry.ends()
         });
-        match found {
-            Some(place) => Ok(std::mem::replace(
-                &mut shard.entries[*place as usize],
-                entry,
-            )),
-            None => Err(self.add(number, hash, entry)),
+        std::hint::black_box(ends.fold(0, |all, end| all ^ end));
+    }
+
+    /// The entry with this key, or where it would be.
+    pub(super) fn find_mut(&mut self, key: &[u8]) -> Result<&mut Entry, Vacancy> {
+        let (number, hash) = self.hash(key);
+        let Shard {
+            entries, places, ..
+        } = &mut self.shards[number as usize];
+        match places.find(hash, |place| entries[*place as usize].key() == key) {
+            Some(place) => Ok(&mut entries[*place as usize]),
+            None => Err(Vacancy {
+                shard: number,
+                hash,
+            }),
         }
     }
 
     /// Takes in an entry whose key is not there.
     pub(super) fn add_new(&mut self, entry: Entry) -> Id {
         let (shard, hash) = self.hash(entry.key());
-        self.add(shard, hash, entry)
+        self.add(Vacancy { shard, hash }, entry)
     }
 
-    fn add(&mut self, number: u32, hash: u64, entry: Entry) -> Id {
+    /// Takes in an entry where there is none with its key.
+    pub(super) fn add(&mut self, vacancy: Vacancy, entry: Entry) -> Id {
+        let Vacancy {
+            shard: number,
+            hash,
+        } = vacancy;
         let Shard {
             entries,
             vacant,

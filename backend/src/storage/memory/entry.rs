@@ -27,6 +27,23 @@ impl Entry {
         Entry(bytes.into_boxed_slice())
     }
 
+    /// A byte of the first line of memory that it takes, and one of the last.
+    pub(super) fn ends(&self) -> u8 {
+        let first = self.0.first().copied().unwrap_or_default();
+        first ^ self.0.last().copied().unwrap_or_default()
+    }
+
+    /// Another value of the same key. One as long as that before takes its place, without an allocation.
+    pub(super) fn overwrite(&mut self, value: &[u8], revision: Seq) {
+        let value_at = self.value_at();
+        if self.0.len() - value_at == value.len() {
+            self.0[..8].copy_from_slice(&revision.0.to_le_bytes());
+            self.0[value_at..].copy_from_slice(value);
+        } else {
+            *self = Entry::new(self.key_text(), value, revision);
+        }
+    }
+
     pub(super) fn revision(&self) -> Seq {
         let (revision, _) = self.0.split_first_chunk().expect("an entry has a header");
         Seq(u64::from_le_bytes(*revision))

@@ -17,7 +17,7 @@ mod order;
 
 pub use journal::MemoryJournal;
 
-use super::{Changed, Record, State, Visit};
+use super::{Changed, Held, Record, State, Visit};
 use bytes::Bytes;
 use entries::Entries;
 use entry::Entry;
@@ -61,17 +61,23 @@ impl State for MemoryState {
         self.entries.find(key.as_bytes()).map(Entry::revision)
     }
 
-    fn put(&mut self, key: &str, value: &[u8], revision: Seq) -> Option<Record> {
-        let entry = Entry::new(key, value, revision);
-        self.bytes += entry.size();
-        match self.entries.put(entry) {
-            Ok(old) => {
-                self.bytes -= old.size();
-                Some(old.into_record())
+    fn warm<'k>(&self, keys: impl Iterator<Item = &'k str>) {
+        self.entries.warm(keys.map(str::as_bytes));
+    }
+
+    fn put(&mut self, key: &str, value: &[u8], revision: Seq, held: &mut Held<'_>) {
+        match self.entries.find_mut(key.as_bytes()) {
+            Ok(entry) => {
+                held(entry.value(), entry.revision());
+                self.bytes -= entry.size();
+                entry.overwrite(value, revision);
+                self.bytes += entry.size();
             }
-            Err(id) => {
+            Err(vacancy) => {
+                let entry = Entry::new(key, value, revision);
+                self.bytes += entry.size();
+                let id = self.entries.add(vacancy, entry);
                 self.order.insert(&self.entries, id);
-                None
             }
         }
     }
@@ -160,6 +166,12 @@ mod tests {
         ]
     }
 
+    /// Of different lengths, so that some take the place of others as they are and some do not.
+    fn value(revision: u64) -> Vec<u8> {
+        let bytes = revision.to_le_bytes();
+        bytes.repeat(1 + usize::try_from(revision % 3).unwrap_or_default())
+    }
+
     proptest! {
         /// A checkpoint that rolled: a key in it may know more than the first entries of the log after its base.
         #[test]
@@ -227,16 +239,24 @@ mod tests {
                     }
                     false => {
                         expected.insert(key.clone(), revision);
-                        state.put(&key, &revision.to_le_bytes(), Seq(revision))
+                        let mut old = None;
+                        state.put(&key, &value(revision), Seq(revision), &mut |bytes, revision| {
+                            let value = bytes.to_vec().into();
+                            old = Some(Record { value, revision });
+                        });
+                        old
                     }
                 };
+                if let Some(old) = &old {
+                    prop_assert_eq!(&old.value[..], &value(old.revision.0)[..]);
+                }
                 prop_assert_eq!(old.map(|old| old.revision), known);
             }
             let from = format!("{from}");
             for bound in [Bound::Unbounded, Bound::Included(from.as_str()), Bound::Excluded(from.as_str())] {
                 let mut found = Vec::new();
-                state.scan(bound, &mut |key, value, revision| {
-                    assert_eq!(value, revision.0.to_le_bytes());
+                state.scan(bound, &mut |key, bytes, revision| {
+                    assert_eq!(bytes, value(revision.0));
                     found.push((key.to_owned(), revision.0));
                     ControlFlow::Continue(())
                 });
