@@ -4,14 +4,15 @@
 //! Reading and writing are apart, and so are the two directions:
 //!
 //! - [`write`](self) (`json/write.rs`) makes frames, straight into a `String`;
-//! - [`decode_requests`] (`json/requests.rs`, with `fields.rs` and `explain.rs`) is the server's
-//!   side, and its hot path. It trusts nothing: any op or field that it does not know is refused by
-//!   name, and a frame costs memory in proportion to its own bytes only;
+//! - [`decode_requests`] (`json/requests.rs`, with `fields.rs` and `explain.rs`; `plain.rs` is the
+//!   short cut) is the server's side, and its hot path. It trusts nothing: any op or field that it
+//!   does not know is refused by name, and a frame costs memory in proportion to its own bytes only;
 //! - [`decode_responses`] (`json/responses.rs`) is the client's side. It ignores what it does not
 //!   know.
 
 mod explain;
 mod fields;
+mod plain;
 mod requests;
 mod responses;
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! The server's side: a client's frame to requests, and to the words that refuse one.
 //!
+//! Frames in the form that most clients send are read by `plain.rs`; all others here.
+//!
 //! A frame is read twice at most. The fast path reads well-formed requests in one pass, without a
 //! tree; what is well-formed and yet wrong (an empty key, a field of another op) it refuses by
 //! itself. Whatever it stumbles over, the slow path looks at again, a request at a time and a field
@@ -7,6 +9,7 @@
 
 use super::explain::explain;
 use super::fields::Flat;
+use super::plain::decode_plain;
 use crate::api::{ApiError, ErrorCode, Request, Response};
 use crate::ids::RequestId;
 use crate::limits;
@@ -34,6 +37,11 @@ pub struct Decoded {
 /// `"id":null`.
 #[must_use]
 pub fn decode_requests(text: &str) -> Decoded {
+    decode_plain(text).unwrap_or_else(|| decode_any(text))
+}
+
+/// The same for frames of any form.
+pub(super) fn decode_any(text: &str) -> Decoded {
     if text.trim_ascii_start().starts_with('[') {
         return decode_batch(text);
     }

@@ -1,5 +1,7 @@
 //! Round trips; truncation and noise.
 
+use crate::api::json::plain::decode_plain;
+use crate::api::json::requests::decode_any;
 use crate::api::json::{decode_requests, decode_responses, requests_to_json, responses_to_json};
 use crate::api::{
     ApiError, ChainEvent, ErrorCode, EventKind, FrontEndStatus, LearnerPhase, LearnerStatus,
@@ -366,6 +368,30 @@ proptest! {
                 let again = decode_requests(&request.to_json()).requests.remove(0);
                 prop_assert_eq!(again, Ok(request));
             }
+        }
+    }
+
+    /// What the short cut takes, it reads as the long way does; and it takes what is written here of keys and
+    /// values without escapes.
+    #[test]
+    fn the_short_cut_leads_to_the_same(
+        requests in vec(request(), 1..4), batch: bool, flips in vec((any::<prop::sample::Index>(), 0..128u8), 0..3),
+    ) {
+        let json = if batch { requests_to_json(&requests) } else { requests[0].to_json() };
+        let known = [OpKind::Get, OpKind::Set, OpKind::TestSet, OpKind::Delete];
+        let asked = if batch { &requests[..] } else { &requests[..1] };
+        let plain = !json.contains('\\') && !json.contains("base64")
+            && asked.iter().all(|request| known.contains(&request.op.kind()));
+        prop_assert_eq!(decode_plain(&json).is_some(), plain, "{}", json);
+        let mut bytes = json.into_bytes();
+        for (at, with) in flips {
+            let at = at.index(bytes.len());
+            bytes[at] = with;
+        }
+        if let Ok(text) = String::from_utf8(bytes)
+            && let Some(short) = decode_plain(&text)
+        {
+            prop_assert_eq!(short, decode_any(&text), "{}", text);
         }
     }
 
