@@ -16,7 +16,7 @@ const ALL_QUEUED_BYTES_MAX: usize = 256 * 1024 * 1024;
 const ALL_QUEUED_BYTES_LIMIT: usize = 512 * 1024 * 1024;
 
 /// The response to a request, given the head's answer.
-pub(super) fn response(id: RequestId, op: &ChainOp, body: AnswerBody) -> Response {
+pub(super) fn response(id: RequestId, op: ChainOp, body: AnswerBody) -> Response {
     Response {
         id: Some(id),
         result: reply(op, body),
@@ -45,7 +45,7 @@ pub fn shed(responses: &mut [Response], mut own: usize, mut all: usize) {
     }
 }
 
-fn reply(op: &ChainOp, body: AnswerBody) -> Result<Reply, ApiError> {
+fn reply(op: ChainOp, body: AnswerBody) -> Result<Reply, ApiError> {
     Ok(match (body, op) {
         (AnswerBody::Value { value, revision }, _) => Reply::Get { value, revision },
         (AnswerBody::Set { revision }, op) => Reply::Set {
@@ -105,12 +105,12 @@ fn reply(op: &ChainOp, body: AnswerBody) -> Result<Reply, ApiError> {
 }
 
 /// What a write wrote: the head does not send it back.
-fn written(op: &ChainOp) -> Result<Value, ApiError> {
+fn written(op: ChainOp) -> Result<Value, ApiError> {
     match op {
         ChainOp::Write {
             write: Write::Set { value, .. } | Write::TestSet { value, .. },
             ..
-        } => Ok(value.clone()),
+        } => Ok(value),
         _ => Err(bug()),
     }
 }
@@ -200,7 +200,7 @@ mod tests {
         let get = ChainOp::Get { key: "a".into() };
         let answered = response(
             RequestId(3),
-            &get,
+            get,
             AnswerBody::NoDump {
                 reason: String::new(),
             },

@@ -22,13 +22,14 @@ mod sessions;
 pub use answers::shed;
 pub use dumps::{DumpAnswer, DumpPage};
 
+use hashbrown::HashMap;
 use kvservice_shared::api::{ApiError, ErrorCode, Op, Outcome, Request, Response, Status};
 use kvservice_shared::canary::{self, Canary};
 use kvservice_shared::chain::{Answer, AnswerBody, ChainOp, ChainRequest, Write};
 use kvservice_shared::ids::{ConnId, Epoch, RequestId, SessionSeq, SessionUuid, Ticket};
 use kvservice_shared::limits;
 use sessions::{Conn, Own};
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 /// WebSocket's "service restart": clients connect again.
 const CLOSE_FORGOTTEN: u16 = 1012;
@@ -122,7 +123,7 @@ enum Asker {
 pub struct Gateway {
     config: Config,
     route: Route,
-    pending: BTreeMap<Ticket, Pending>,
+    pending: HashMap<Ticket, Pending>,
     pending_bytes: usize,
     /// Tickets in the order of their deadlines, which is the order of their coming.
     deadlines: VecDeque<(u64, Ticket)>,
@@ -146,7 +147,7 @@ impl Gateway {
         Gateway {
             config,
             route: Route::Wait,
-            pending: BTreeMap::new(),
+            pending: HashMap::new(),
             pending_bytes: 0,
             deadlines: VecDeque::new(),
             next_ticket: 1,
@@ -358,18 +359,17 @@ impl Gateway {
         self.break_dumps("the chain changed under the dump");
         match self.route.clone() {
             Route::Head(_) => {
-                for (ticket, pending) in &mut self.pending {
+                for ticket in self.tickets() {
+                    let Some(pending) = self.pending.get_mut(&ticket) else {
+                        continue;
+                    };
                     if pending.sent > 0 && canary::is_on(Canary::NoResend) {
                         continue;
                     }
                     pending.sent += 1;
                     let conn = pending.asker.conn();
                     let op = pending.op.clone();
-                    self.out.requests.push(ChainRequest {
-                        ticket: *ticket,
-                        conn,
-                        op,
-                    });
+                    self.out.requests.push(ChainRequest { ticket, conn, op });
                 }
             }
             Route::Wait => {}
@@ -377,16 +377,19 @@ impl Gateway {
         }
     }
 
+    /// Of everything that is unanswered, in order.
+    fn tickets(&self) -> Vec<Ticket> {
+        let mut tickets: Vec<Ticket> = self.pending.keys().copied().collect();
+        tickets.sort_unstable();
+        tickets
+    }
+
     /// Nobody will serve for a while: what was never passed on is certainly not applied.
     fn refuse_unsent(&mut self, reason: &str) {
-        let unsent: Vec<Ticket> = self
-            .pending
-            .iter()
-            .filter(|(_, p)| p.sent == 0)
-            .map(|(ticket, _)| *ticket)
-            .collect();
-        for ticket in unsent {
-            self.give_up(ticket, reason);
+        for ticket in self.tickets() {
+            if self.pending.get(&ticket).is_some_and(|p| p.sent == 0) {
+                self.give_up(ticket, reason);
+            }
         }
         for conn in self.conns_with_waiting() {
             self.refuse_waiting(conn, reason);
@@ -448,7 +451,7 @@ impl Gateway {
                 if answer.body == AnswerBody::NoSession && self.reopen_own(conn, id, &pending) {
                     return;
                 }
-                let response = answers::response(id, &pending.op, answer.body);
+                let response = answers::response(id, pending.op, answer.body);
                 self.respond(conn, response);
             }
         }
