@@ -8,6 +8,7 @@
 //! - `net` runs all of it, sockets too, over a simulated network that a seed decides
 //! - `coverage` says which lines of the state machines tests and seeds do not run
 //! - `nemesis` runs real processes under faults of all kinds, for as long as one likes
+//! - `instructions` counts what the hot paths cost, and compares it with what they did
 //! - `bench` measures a system beside Redis, etcd and a bare WebSocket hop
 //!
 //! It talks to the rest of the project only as a user would: through cargo, the binaries and
@@ -18,6 +19,7 @@ mod bench;
 mod coverage;
 mod example;
 mod fuzz;
+mod instructions;
 mod interrupt;
 mod nemesis;
 mod net;
@@ -68,6 +70,8 @@ enum Task {
     Coverage(coverage::Options),
     /// Harm real processes, disks and links at random, and check what clients were told meanwhile
     Nemesis(nemesis::Options),
+    /// Count the instructions of the hot paths, and compare them with those that are kept
+    Instructions(instructions::Options),
     /// Compare kvservice with Redis, etcd and a bare WebSocket hop on this machine
     Bench(Box<bench::Options>),
 }
@@ -93,6 +97,7 @@ fn run(task: Task) -> Result<()> {
         Task::Net(options) => net::run(&workspace, &options),
         Task::Coverage(options) => coverage::run(&workspace, &options),
         Task::Nemesis(options) => nemesis::run(&workspace, &options),
+        Task::Instructions(options) => instructions::run(&workspace, &options),
         Task::Bench(_) => bench::run(&workspace),
     }
 }

@@ -12,7 +12,7 @@ use crate::interrupt::interrupted;
 use crate::run::{Line, Runner, show_duration};
 use crate::tools::{Toolbox, WASM};
 use crate::workspace::{Profile, Workspace};
-use crate::{bench, example, nemesis, net, page, sim};
+use crate::{bench, example, instructions, nemesis, net, page, sim};
 
 /// Seeds of the simulator, and with `--long`; and then rounds of each test on real processes.
 const SEEDS: u64 = 200;
@@ -95,7 +95,7 @@ const fn long(
     }
 }
 
-const STEPS: [Step; 15] = [
+const STEPS: [Step; 16] = [
     fast("fmt", "the code is formatted", |run| {
         run.tools().cargo_component("fmt", "rustfmt")?;
         run.cargo("fmt --all --check")?;
@@ -212,6 +212,11 @@ const STEPS: [Step; 15] = [
             let line = bench::cargo(run.workspace, "test");
             run.here(&line.env("KVSERVICE_BIN_DIR", run.workspace.bin_dir(Profile::Debug)))
         },
+    ),
+    long(
+        "instructions",
+        "the hot paths take no more instructions than they did",
+        |run| instructions::run(run.workspace, &instructions::Options::compare()),
     ),
 ];
 
