@@ -10,7 +10,9 @@ use crate::limits;
 pub(super) fn decode_plain(text: &str) -> Option<Decoded> {
     let mut rest = Rest(text);
     let batch = rest.skip("[").is_some();
-    let mut requests = vec![Ok(rest.request()?)];
+    // About as many as there are, and never more than the text could hold.
+    let mut requests = Vec::with_capacity(if batch { text.len() / 64 } else { 1 });
+    requests.push(Ok(rest.request()?));
     while batch && rest.skip(",").is_some() {
         if requests.len() == limits::BATCH_REQUESTS_MAX {
             return None;
@@ -21,6 +23,17 @@ pub(super) fn decode_plain(text: &str) -> Option<Decoded> {
         rest.skip("]")?;
     }
     rest.0.is_empty().then_some(Decoded { requests, batch })
+}
+
+/// Where the first byte is that ends a string, or that JSON escapes in one. In pieces, without a branch for each byte.
+fn first_special(bytes: &[u8]) -> Option<usize> {
+    const PIECE_BYTES: usize = 16;
+    let special = |byte: &u8| (*byte < 0x20) | (*byte == b'"') | (*byte == b'\\');
+    let is_special = |piece: &[u8]| piece.iter().fold(false, |any, byte| any | special(byte));
+    let piece = bytes.chunks(PIECE_BYTES).position(is_special)?;
+    let start = piece * PIECE_BYTES;
+    let place = bytes[start..].iter().position(special)?;
+    Some(start + place)
 }
 
 /// What is not read yet.
@@ -93,8 +106,7 @@ impl<'a> Rest<'a> {
 
     /// Up to the closing quote.
     fn string(&mut self) -> Option<&'a str> {
-        let special = |byte: &u8| *byte < 0x20 || *byte == b'"' || *byte == b'\\';
-        let end = self.0.as_bytes().iter().position(special)?;
+        let end = first_special(self.0.as_bytes())?;
         let (string, rest) = self.0.split_at(end);
         self.0 = rest.strip_prefix('"')?;
         Some(string)
