@@ -100,6 +100,24 @@ impl Cluster {
         }
     }
 
+    /// The same, or nothing where nobody will see it.
+    fn traced_name(&self, place: Place) -> String {
+        match self.trace {
+            Some(_) => self.place_name(place),
+            None => String::new(),
+        }
+    }
+
+    /// Notes a message that arrives.
+    fn note_message(&mut self, from: &str, to: &str, show: impl FnOnce() -> (Weight, String)) {
+        if self.trace.is_some() {
+            let (weight, text) = show();
+            if self.verbose || weight == Weight::Message {
+                self.note(|| format!("{from} → {to}: {text}"));
+            }
+        }
+    }
+
     pub fn place_name(&self, place: Place) -> String {
         match place {
             Place::FrontEnd => "fe".to_owned(),

@@ -8,6 +8,7 @@ use kvservice_shared::api::StorageKind;
 use kvservice_shared::chain::{Incarnation, Member};
 use kvservice_shared::ids::{Boot, ClusterId, NodeId};
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use uuid::Uuid;
 
 /// First wait before dialling again, and the longest, as in `backend/src/link`.
@@ -39,13 +40,23 @@ fn incarnation(index: usize, life: u32, slot: &SlotConfig) -> Incarnation {
     }
 }
 
-/// `a`, `b`, …; with the number of its life from the second on.
-pub fn name(id: Incarnation) -> String {
-    let bits = id.node.0.as_u128();
-    let letter = char::from(b'a' + u8::try_from(bits >> 32).unwrap_or(25).min(25));
-    match bits as u32 {
-        1 => letter.to_string(),
-        life => format!("{letter}{life}"),
+/// `a`, `b`, …; with the number of its life from the second on. Written when it is shown: mostly it is not.
+#[derive(Clone, Copy, Debug)]
+pub struct Name(Incarnation);
+
+/// What a node is called.
+pub fn name(id: Incarnation) -> Name {
+    Name(id)
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bits = self.0.node.0.as_u128();
+        let letter = char::from(b'a' + u8::try_from(bits >> 32).unwrap_or(25).min(25));
+        match bits as u32 {
+            1 => write!(f, "{letter}"),
+            life => write!(f, "{letter}{life}"),
+        }
     }
 }
 

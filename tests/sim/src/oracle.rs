@@ -4,7 +4,7 @@
 //! whoever applies an entry first, and compares everybody else with it.
 
 use crate::net::{Net, Way};
-use crate::node::{Node, name};
+use crate::node::{Name, Node, name};
 use crate::show;
 use bytes::Bytes;
 use kvservice_shared::chain::{Incarnation, View};
@@ -133,7 +133,7 @@ impl Oracle {
         );
         let new: Vec<Batch> = replica.log().after_seq(before).cloned().collect();
         for batch in new.into_iter().filter(|batch| batch.first() <= applied) {
-            self.compare(&who, &batch, applied);
+            self.compare(who, &batch, applied);
         }
         if whole {
             // Invariant 9.
@@ -146,7 +146,7 @@ impl Oracle {
     }
 
     /// Invariant 2: what is committed at one place is the same on every node, for ever.
-    fn compare(&mut self, who: &str, batch: &Batch, applied: Seq) {
+    fn compare(&mut self, who: Name, batch: &Batch, applied: Seq) {
         if let Some(known) = self.batches.get(&batch.first()) {
             assert!(
                 known == batch,
@@ -284,12 +284,12 @@ impl Oracle {
                 show::view(view),
                 self.end
             );
-            self.holds(&who, node, self.end);
+            self.holds(who, node, self.end);
         }
     }
 
     /// A node's log holds the committed entry at `seq`, as far as it is kept.
-    fn holds(&self, who: &str, node: &Node, seq: Seq) {
+    fn holds(&self, who: Name, node: &Node, seq: Seq) {
         let committed = self
             .batches
             .range(..=seq)
@@ -357,7 +357,7 @@ impl Oracle {
                 name(head.id),
                 show::view(view)
             );
-            self.holds(&who, member, applied);
+            self.holds(who, member, applied);
         }
         if let Some(seen) = self.lives.get_mut(&head.id) {
             seen.everywhere = applied;

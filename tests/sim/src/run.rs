@@ -300,7 +300,10 @@ impl Run {
             }
             if self.cluster.now_ms > until {
                 let view = self.cluster.stored.view.iter();
-                let members: Vec<_> = view.flat_map(|v| &v.members).map(|m| name(m.id)).collect();
+                let members: Vec<_> = view
+                    .flat_map(|v| &v.members)
+                    .map(|m| name(m.id).to_string())
+                    .collect();
                 return Err(format!(
                     "does not heal: answered {answered}, {healed:?}, members {members:?}"
                 ));

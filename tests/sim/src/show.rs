@@ -19,7 +19,11 @@ pub enum Weight {
 }
 
 pub fn view(view: &View) -> String {
-    let members: Vec<String> = view.members.iter().map(|member| name(member.id)).collect();
+    let members: Vec<String> = view
+        .members
+        .iter()
+        .map(|m| name(m.id).to_string())
+        .collect();
     format!("{} [{}]", view.epoch, members.join(" "))
 }
 

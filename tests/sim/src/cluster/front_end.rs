@@ -6,7 +6,7 @@ use kvservice_shared::canary::{self, Canary};
 impl Cluster {
     pub(super) fn front_end_takes(&mut self, id: u64, from: Place, frame: Frame, was_up: bool) {
         let now = self.now_ms;
-        let sender = self.place_name(from);
+        let sender = self.traced_name(from);
         let Some(front_end) = &mut self.front_end else {
             return;
         };
@@ -20,10 +20,7 @@ impl Cluster {
                     let sender = nodes.into_iter().find(|node| node.process == process);
                     self.answered_ms.extend(sender.map(|node| (node.id, now)));
                 }
-                let (weight, text) = show::from_node(&message);
-                if self.verbose || weight == Weight::Message {
-                    self.note(|| format!("{sender} → fe: {text}"));
-                }
+                self.note_message(&sender, "fe", || show::from_node(&message));
                 let Some(front_end) = &mut self.front_end else {
                     return;
                 };

@@ -131,7 +131,7 @@ impl Cluster {
 
     pub(super) fn node_hears_front_end(&mut self, index: usize, id: u64, frame: Frame) {
         let now = self.now_ms;
-        let name = self.place_name(Place::Node(index));
+        let name = self.traced_name(Place::Node(index));
         let Some(node) = &mut self.slots[index].node else {
             return;
         };
@@ -150,10 +150,7 @@ impl Cluster {
             }
             Frame::Data(bytes) => {
                 let message = ToNode::decode(bytes).expect("the front-end sends what decodes");
-                let (weight, text) = show::to_node(&message);
-                if self.verbose || weight == Weight::Message {
-                    self.note(|| format!("fe → {name}: {text}"));
-                }
+                self.note_message("fe", &name, || show::to_node(&message));
                 self.step_node(index, Event::FrontEnd(message));
             }
             Frame::Fin => {
@@ -182,7 +179,7 @@ impl Cluster {
         frame: Frame,
         was_up: bool,
     ) {
-        let (sender, name) = (self.place_name(from), self.place_name(Place::Node(index)));
+        let (sender, name) = (self.traced_name(from), self.traced_name(Place::Node(index)));
         let Some(node) = &mut self.slots[index].node else {
             return;
         };
@@ -214,10 +211,7 @@ impl Cluster {
                 if !node.inbound.contains_key(&link) {
                     return;
                 }
-                let (weight, text) = show::downstream(&message);
-                if self.verbose || weight == Weight::Message {
-                    self.note(|| format!("{sender} → {name}: {text}"));
-                }
+                self.note_message(&sender, &name, || show::downstream(&message));
                 self.step_node(
                     index,
                     Event::FromPredecessor {
@@ -245,7 +239,7 @@ impl Cluster {
         frame: Frame,
         was_up: bool,
     ) {
-        let (sender, name) = (self.place_name(from), self.place_name(Place::Node(index)));
+        let (sender, name) = (self.traced_name(from), self.traced_name(Place::Node(index)));
         let Some(node) = &mut self.slots[index].node else {
             return;
         };
@@ -271,11 +265,8 @@ impl Cluster {
             }
             Frame::Data(bytes) => {
                 let message = Upstream::decode(bytes).expect("nodes send what decodes");
-                let (weight, text) = show::upstream(&message);
                 let up = dialler.up;
-                if self.verbose || weight == Weight::Message {
-                    self.note(|| format!("{sender} → {name}: {text}"));
-                }
+                self.note_message(&sender, &name, || show::upstream(&message));
                 if up {
                     self.step_node(index, Event::FromSuccessor(peer, message));
                 }

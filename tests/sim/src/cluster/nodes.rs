@@ -108,7 +108,7 @@ impl Cluster {
     }
 
     pub(super) fn end_node(&mut self, index: usize, reason: &str) {
-        let name = self.place_name(Place::Node(index));
+        let name = self.traced_name(Place::Node(index));
         self.note(|| format!("{name} ends: {reason}"));
         if let Some(mut node) = self.slots[index].node.take() {
             self.end_connections(node.process, &mut |in_flight| in_flight);
