@@ -10,8 +10,9 @@ use crate::limits;
 pub(super) fn decode_plain(text: &str) -> Option<Decoded> {
     let mut rest = Rest(text);
     let batch = rest.skip("[").is_some();
-    // About as many as there are, and never more than the text could hold.
-    let mut requests = Vec::with_capacity(if batch { text.len() / 64 } else { 1 });
+    // About as many as there are.
+    let room = (text.len() / 64).clamp(1, limits::BATCH_REQUESTS_MAX);
+    let mut requests = Vec::with_capacity(if batch { room } else { 1 });
     requests.push(Ok(rest.request()?));
     while batch && rest.skip(",").is_some() {
         if requests.len() == limits::BATCH_REQUESTS_MAX {
