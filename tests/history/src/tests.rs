@@ -355,3 +355,28 @@ fn many_absences_among_many_writes_are_no_trouble() {
     history.push(call(late, 799_990, 799_999, nothing));
     assert!(revisions::check(&history).is_err());
 }
+
+/// A delete of unknown outcome left nothing; another, whose answer came, and forty sets are open meanwhile, and come later:
+/// by their revisions after a write that was not even asked for yet. (Simulator, seed 203747: too many orders were tried.)
+#[test]
+fn what_comes_later_by_its_revision_is_not_tried_first() {
+    let delete = || Op::Delete { key: "a".into() };
+    let get = |invoked, returned, value: Option<String>, revision| {
+        let read = Op::Get { key: "a".into() };
+        call(read, invoked, returned, Answer::Value { value, revision })
+    };
+    let mut history = vec![set("a", "first", 0, 1, 1)];
+    let mut lost = call(delete(), 2, 3, Answer::Unknown);
+    lost.returned = None;
+    history.push(lost);
+    for number in 0..40 {
+        let value = number.to_string();
+        history.push(set("a", &value, 4, 200 + number, 100 + number));
+        history.push(get(199, 201 + number, Some(value), 100 + number));
+    }
+    history.push(call(delete(), 4, 300, Answer::Deleted { revision: 150 }));
+    history.push(get(5, 10, None, 0));
+    history.push(set("a", "second", 20, 30, 50));
+    history.push(get(31, 35, Some("second".to_owned()), 50));
+    assert_eq!(check(&history).map(|checked| checked.keys), Ok(1));
+}

@@ -290,6 +290,9 @@ struct Timeline<'a> {
     slots: Vec<usize>,
     /// After each event, the calls that are open: whose answers come yet, and of unknown outcome.
     open: Vec<Rc<Vec<usize>>>,
+    /// At each event, the lowest revision that a call writes which is made after it: that one and all above it were
+    /// not written yet. The highest number where there is none.
+    ceiling: Vec<u64>,
 }
 
 impl<'a> Timeline<'a> {
@@ -306,6 +309,7 @@ impl<'a> Timeline<'a> {
             events: Vec::with_capacity(order.len()),
             slots: vec![0; steps.len()],
             open: Vec::with_capacity(order.len()),
+            ceiling: vec![u64::MAX; order.len() + 1],
         };
         let mut taken: u128 = 0;
         let mut open: Vec<usize> = Vec::new();
@@ -327,6 +331,15 @@ impl<'a> Timeline<'a> {
                 timeline.events.push(Event::Invoked(index));
             }
             timeline.open.push(Rc::new(open.clone()));
+        }
+        for (at, event) in timeline.events.iter().enumerate().rev() {
+            let written = match *event {
+                Event::Invoked(index) if !matches!(steps[index].effect, Effect::Read(_)) => {
+                    steps[index].hint
+                }
+                _ => u64::MAX,
+            };
+            timeline.ceiling[at] = written.min(timeline.ceiling[at + 1]);
         }
         Ok(timeline)
     }
@@ -380,11 +393,14 @@ impl<'a> Timeline<'a> {
             .copied()
             .filter(|index| !self.is_done(config, *index))
             .collect();
-        let target = self.target(needed, &left);
-        // First what comes before the needed one by its revision; then what nobody knows a revision of.
+        let ceiling = self.ceiling[config.event];
+        let target = self.target(needed, &left, ceiling);
+        // First what comes before the needed one by its revision; then what nobody knows a revision of; last what
+        // by its revision comes later than calls that were not even made yet.
         let rank = |index: usize| match self.steps[index].hint {
-            hint if hint <= target => (0, hint),
             u64::MAX => (1, u64::from(!self.makes(index, needed))),
+            hint if hint >= ceiling => (3, hint),
+            hint if hint <= target => (0, hint),
             hint => (2, hint),
         };
         left.sort_by_key(|index| std::cmp::Reverse((rank(*index), *index)));
@@ -401,7 +417,7 @@ impl<'a> Timeline<'a> {
     }
 
     /// The revision at which the needed call is likely to take effect.
-    fn target(&self, needed: usize, left: &[usize]) -> u64 {
+    fn target(&self, needed: usize, left: &[usize], ceiling: u64) -> u64 {
         match self.steps[needed].effect {
             Effect::Read(0) => {
                 let deletes = |index: &&usize| matches!(self.steps[**index].effect, Effect::Delete);
@@ -409,7 +425,7 @@ impl<'a> Timeline<'a> {
                     .iter()
                     .filter(deletes)
                     .map(|index| self.steps[*index].hint);
-                known.filter(|hint| *hint < u64::MAX).min().unwrap_or(0)
+                known.filter(|hint| *hint < ceiling).min().unwrap_or(0)
             }
             _ => self.steps[needed].hint,
         }
