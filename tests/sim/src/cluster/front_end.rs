@@ -64,11 +64,13 @@ impl Cluster {
             return;
         };
         let out = front_end.coordinator.flush();
-        let epoch_before = self.stored.view.as_ref().map(|view| view.epoch);
+        // A new cluster's first view may have the epoch of the old one's last.
+        let which = |stored: &Stored| stored.view.as_ref().map(|view| (view.cluster, view.epoch));
+        let before = which(&self.stored);
         if let Some(stored) = out.store {
             self.stored = stored;
         }
-        if self.stored.view.as_ref().map(|view| view.epoch) != epoch_before {
+        if which(&self.stored) != before {
             assert!(
                 !front_end.stopping,
                 "a front-end that is stopping makes a view"
