@@ -54,7 +54,8 @@ struct Options {
 struct Load {
     options: Options,
     last_id: u64,
-    random: u64,
+    /// The same numbers in every run.
+    random: fastrand::Rng,
 }
 
 impl Load {
@@ -62,12 +63,9 @@ impl Load {
         format!("key:{number:012}")
     }
 
-    /// A number below `end`: xorshift, the same each time.
+    /// A number below `end`.
     fn below(&mut self, end: u64) -> u64 {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        self.random % end
+        self.random.u64(..end)
     }
 
     fn value(&mut self) -> Value {
@@ -124,7 +122,7 @@ fn main() {
     let mut load = Load {
         options,
         last_id: 0,
-        random: 88_172_645_463_325_252,
+        random: fastrand::Rng::with_seed(88_172_645),
     };
     let mut at = 0;
     while at < keys {

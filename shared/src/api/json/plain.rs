@@ -1,7 +1,7 @@
 //! Requests in the one form that most clients send nearly always: fields in the order of the documentation, no blanks,
 //! no escapes. Read in one pass over the bytes; whatever differs is left to [`super::fields`], which reads it all.
 
-use super::Decoded;
+use super::{Decoded, any_special, is_special};
 use crate::api::{Op, Request, Value};
 use crate::ids::RequestId;
 use crate::limits;
@@ -26,14 +26,12 @@ pub(super) fn decode_plain(text: &str) -> Option<Decoded> {
     rest.0.is_empty().then_some(Decoded { requests, batch })
 }
 
-/// Where the first byte is that ends a string, or that JSON escapes in one. In pieces, without a branch for each byte.
+/// Where the first byte is that ends a string, or that JSON escapes in one. In pieces, as [`any_special`].
 fn first_special(bytes: &[u8]) -> Option<usize> {
     const PIECE_BYTES: usize = 16;
-    let special = |byte: &u8| (*byte < 0x20) | (*byte == b'"') | (*byte == b'\\');
-    let is_special = |piece: &[u8]| piece.iter().fold(false, |any, byte| any | special(byte));
-    let piece = bytes.chunks(PIECE_BYTES).position(is_special)?;
+    let piece = bytes.chunks(PIECE_BYTES).position(any_special)?;
     let start = piece * PIECE_BYTES;
-    let place = bytes[start..].iter().position(special)?;
+    let place = bytes[start..].iter().position(|&byte| is_special(byte))?;
     Some(start + place)
 }
 

@@ -406,3 +406,23 @@ proptest! {
         }
     }
 }
+
+/// Of each ASCII character: the short cut takes it where the long way does, and it is written so that it is read again.
+#[test]
+fn each_character_is_escaped_where_it_must_be() {
+    for character in (0..128_u8).map(char::from) {
+        let text = format!(r#"{{"id":1,"op":"set","key":"k{character}","value":"{character}"}}"#);
+        if let Some(short) = decode_plain(&text) {
+            assert_eq!(short, decode_any(&text), "{text:?}");
+        }
+        let key = format!("k{character}");
+        let request = Request {
+            id: RequestId(1),
+            op: Op::Get { key },
+        };
+        let json = request.to_json();
+        let read: serde_json::Value = serde_json::from_str(&json).expect("it is JSON");
+        assert_eq!(read["key"], format!("k{character}"), "{json}");
+        assert_eq!(decode_requests(&json).requests, [Ok(request)]);
+    }
+}
