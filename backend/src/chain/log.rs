@@ -193,17 +193,17 @@ impl Log {
         let mut runs = Vec::with_capacity(other.runs.len() + 1);
         let mut after = other.base.last;
         for run in &other.runs {
-            runs.push((run.epoch, after.next(), run.last));
+            runs.push((run.epoch, after, run.last));
             after = run.last;
         }
-        for &(epoch, first, last) in runs.iter().rev() {
+        for &(epoch, after, last) in runs.iter().rev() {
             let last = last.min(end);
             // Mine with that epoch, within their run, and within what I keep.
             let mine = self.batches.iter().rev().find(|b| b.epoch() <= epoch);
             let Some(mine) = mine else { break };
             if mine.epoch() == epoch {
                 let shared = mine.last().min(last);
-                if shared >= first && self.epoch_at(shared) == Some(epoch) {
+                if shared > after && self.epoch_at(shared) == Some(epoch) {
                     return Common::At(shared);
                 }
             }
@@ -216,7 +216,7 @@ impl Log {
         let mine = self.base;
         let at_mine = runs
             .iter()
-            .find(|&&(_, first, last)| first <= mine.last && mine.last <= last);
+            .find(|&&(_, after, last)| after < mine.last && mine.last <= last);
         match at_mine {
             Some(&(epoch, ..)) if epoch == mine.epoch => Common::At(mine.last),
             _ => Common::BeforeBase,
@@ -327,6 +327,22 @@ mod tests {
         let mut mine = Log::default();
         mine.append(batch(1, 1, 3));
         assert_eq!(mine.common(&Boundaries::default()), Common::At(Seq(0)));
+    }
+
+    /// No node is ever there, but anybody can say that it is.
+    #[test]
+    fn a_peer_at_the_last_number_there_is_has_nothing_in_common() {
+        let mut mine = log(&[(1, 2), (2, 3)]);
+        mine.trim(Seq(2), 0);
+        let run = |number| Run {
+            epoch: Epoch { term: 0, number },
+            last: Seq(u64::MAX),
+        };
+        let theirs = Boundaries {
+            base: run(7),
+            runs: vec![run(8)],
+        };
+        assert_eq!(mine.common(&theirs), Common::BeforeBase);
     }
 
     #[test]
