@@ -136,7 +136,8 @@ impl Dumps {
         Ok(())
     }
 
-    /// A key does not hold this value any more, which this revision wrote. Told of every put and remove, and cheap while there is no dump.
+    /// A key does not hold this value any more, which this revision wrote. Told of every put and remove, and cheap
+    /// while there is no dump.
     pub fn changed(&mut self, key: &str, value: &[u8], revision: Seq) {
         for dump in self.open.values_mut() {
             let passed = dump.cursor.as_deref().is_some_and(|cursor| key <= cursor);

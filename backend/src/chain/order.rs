@@ -209,9 +209,10 @@ impl<S: State> Replica<S> {
         }
     }
 
-    fn head_mut(&mut self) -> Option<(&mut Head, &Data<S>)> {
+    /// What the head keeps and the data, of one that is the head.
+    fn head_mut(&mut self) -> Option<(&mut Head, &mut Data<S>)> {
         match &mut self.role {
-            Role::Member(member) => member.head.as_mut().map(|head| (head, &self.data)),
+            Role::Member(member) => member.head.as_mut().map(|head| (head, &mut self.data)),
             _ => None,
         }
     }
@@ -253,7 +254,7 @@ impl<S: State> Replica<S> {
     /// A dump shows all that was acknowledged before it was asked for, as a read does; it has no connection
     /// with writes of its own.
     fn on_dump_start(&mut self, ticket: Ticket) {
-        let Some((head, data)) = self.head_with_data() else {
+        let Some((head, data)) = self.head_mut() else {
             return;
         };
         if head.floor > data.applied() {
@@ -264,29 +265,22 @@ impl<S: State> Replica<S> {
     }
 
     fn on_dump_next(&mut self, ticket: Ticket, dump: Ticket) {
-        if let Some((head, data)) = self.head_with_data() {
+        if let Some((head, data)) = self.head_mut() {
             head.answer(ticket, data.dump_page(dump));
         }
     }
 
     fn on_dump_end(&mut self, dump: Ticket) {
-        if let Some((head, data)) = self.head_with_data() {
+        if let Some((head, data)) = self.head_mut() {
             let waits = |waiter: &Waiter| matches!(waiter, Waiter::Dump(ticket) if *ticket == dump);
             head.waiting.retain(|(_, waiter)| !waits(waiter));
             data.dumps_mut().end(dump);
         }
     }
 
-    fn head_with_data(&mut self) -> Option<(&mut Head, &mut Data<S>)> {
-        match &mut self.role {
-            Role::Member(member) => member.head.as_mut().map(|head| (head, &mut self.data)),
-            _ => None,
-        }
-    }
-
     fn on_open(&mut self, ticket: Ticket, uuid: SessionUuid, token: OpenToken) {
         let too_few = self.too_few_replicas();
-        let Some((head, data)) = self.head_with_data() else {
+        let Some((head, data)) = self.head_mut() else {
             return;
         };
         match head.pending.session_named(data, uuid) {
@@ -302,7 +296,7 @@ impl<S: State> Replica<S> {
                 let effect = Effect::Open { uuid, token };
                 let (builder, seq) = self.next_entry();
                 builder.push(&evict, &effect);
-                if let Some((head, data)) = self.head_with_data() {
+                if let Some((head, data)) = self.head_mut() {
                     let what = What::from(&effect);
                     head.pending.ordered(data, seq, &evict, what, None);
                     head.wait(seq, Waiter::Open(ticket, token, uuid));
@@ -321,7 +315,7 @@ impl<S: State> Replica<S> {
     ) {
         let too_few = self.too_few_replicas();
         let hash = request_hash(&write);
-        let Some((head, data)) = self.head_with_data() else {
+        let Some((head, data)) = self.head_mut() else {
             return;
         };
         match head.pending.known(data, session, request) {
@@ -410,7 +404,7 @@ impl<S: State> Replica<S> {
             true => Change::None,
             false => change,
         };
-        if let Some((head, data)) = self.head_with_data() {
+        if let Some((head, data)) = self.head_mut() {
             let touch = Touch { key, change, conn };
             head.pending.ordered(data, seq, &evict, what, Some(touch));
             head.wait(seq, Waiter::Write(ticket));

@@ -20,7 +20,7 @@ use std::hash::BuildHasher;
 /// Sessions that one entry can evict.
 const EVICTIONS_MAX: usize = 255;
 /// No client connection has this number: for entries that an earlier head ordered.
-pub const NO_CONN: ConnId = ConnId(0);
+const NO_CONN: ConnId = ConnId(0);
 
 /// The overlay.
 #[derive(Debug, Default)]

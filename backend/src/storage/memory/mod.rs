@@ -266,7 +266,9 @@ mod tests {
                     .collect();
                 prop_assert_eq!(found, wanted);
             }
-            prop_assert_eq!(state.keys(), expected.len() as u64);
+            let size = |(key, revision): (&String, &u64)| key.len() + value(*revision).len();
+            let bytes = expected.iter().map(size).sum::<usize>() as u64;
+            prop_assert_eq!((state.keys(), state.bytes()), (expected.len() as u64, bytes));
         }
     }
 }
