@@ -13,21 +13,24 @@
 //! | --- | --- |
 //! | `sessions` | which session a connection's writes belong to |
 //! | `answers` | from the head's words to the client's |
+//! | `requests` | what a request takes, and how the chain takes it |
 //! | `dumps` | pages of a dump, one for each time its reader asks |
 
 mod answers;
 mod dumps;
+mod requests;
 mod sessions;
 
 pub use answers::shed;
 pub use dumps::{DumpAnswer, DumpPage};
+pub use requests::request_bytes;
 
 use hashbrown::HashMap;
 use kvservice_shared::api::{ApiError, ErrorCode, Op, Outcome, Request, Response, Status};
 use kvservice_shared::canary::{self, Canary};
-use kvservice_shared::chain::{Answer, AnswerBody, ChainOp, ChainRequest, Write};
-use kvservice_shared::ids::{ConnId, Epoch, RequestId, SessionSeq, SessionUuid, Ticket};
-use kvservice_shared::limits;
+use kvservice_shared::chain::{Answer, AnswerBody, ChainOp, ChainRequest};
+use kvservice_shared::ids::{ConnId, Epoch, RequestId, SessionUuid, Ticket};
+use requests::{chain_op, op_bytes};
 use sessions::{Conn, Own};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -467,74 +470,6 @@ impl Asker {
             | Asker::Dump(conn) => conn,
         }
     }
-}
-
-/// What a request holds while it is unanswered, in bytes, about.
-fn op_bytes(op: &Op) -> usize {
-    const OVERHEAD: usize = 256;
-    OVERHEAD
-        + match op {
-            Op::Get { key } | Op::Delete { key } => key.len(),
-            Op::Set { key, value } => key.len() + value.0.len(),
-            Op::TestSet { key, test, value } => {
-                key.len() + value.0.len() + test.as_ref().map_or(0, |test| test.0.len())
-            }
-            Op::List { prefix, after, .. } => prefix.len() + after.len(),
-            Op::Status | Op::Hello { .. } => 0,
-        }
-}
-
-/// The request as the chain takes it.
-fn chain_op(op: Op, session: Option<SessionSeq>, request: RequestId) -> ChainOp {
-    let write = match op {
-        Op::Get { key } => return ChainOp::Get { key },
-        Op::List {
-            prefix,
-            after,
-            limit,
-        } => {
-            let limit = limit.clamp(1, limits::LIST_ENTRIES_MAX);
-            return ChainOp::List {
-                prefix,
-                after,
-                limit,
-            };
-        }
-        Op::Set { key, value } => Write::Set { key, value },
-        Op::TestSet { key, test, value } => Write::TestSet { key, test, value },
-        Op::Delete { key } => Write::Delete { key },
-        Op::Status | Op::Hello { .. } => unreachable!("answered before"),
-    };
-    let Some(session) = session else {
-        unreachable!("writes are given a session")
-    };
-    ChainOp::Write {
-        session,
-        request,
-        write,
-    }
-}
-
-/// What a request takes in a frame, in bytes, about.
-#[must_use]
-pub fn request_bytes(request: &ChainRequest) -> usize {
-    const OVERHEAD: usize = 48;
-    OVERHEAD
-        + match &request.op {
-            ChainOp::Open { .. }
-            | ChainOp::DumpStart
-            | ChainOp::DumpNext { .. }
-            | ChainOp::DumpEnd { .. } => 0,
-            ChainOp::Get { key } => key.len(),
-            ChainOp::List { prefix, after, .. } => prefix.len() + after.len(),
-            ChainOp::Write { write, .. } => match write {
-                Write::Set { key, value } => key.len() + value.0.len(),
-                Write::TestSet { key, test, value } => {
-                    key.len() + value.0.len() + test.as_ref().map_or(0, |test| test.0.len())
-                }
-                Write::Delete { key } => key.len(),
-            },
-        }
 }
 
 #[cfg(test)]

@@ -105,16 +105,6 @@ pub enum Write {
     },
 }
 
-impl Write {
-    /// The key that is written.
-    #[must_use]
-    pub fn key(&self) -> &str {
-        match self {
-            Write::Set { key, .. } | Write::TestSet { key, .. } | Write::Delete { key } => key,
-        }
-    }
-}
-
 /// The head's answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
