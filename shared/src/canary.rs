@@ -70,6 +70,10 @@ canaries! {
     OfferIgnored
     /// A promise of this term counts, whichever front-end it was given to.
     OthersPromise
+    /// A front-end waits for the members of a view that was to be adopted, though their data are gone for good.
+    ClaimsForEver
+    /// A front-end gives up what nodes told of as soon as none of them is connected.
+    GivesUpTold
     /// Frames of older epochs are taken in.
     SkipFence
     /// A learner is ready before it holds anything.

@@ -62,7 +62,7 @@ pub struct Meta {
     /// The view that it acts in, or acted in last.
     pub view: Option<View>,
     /// The learner that it offered in that view, as its tail.
-    pub offer: Option<Incarnation>,
+    pub offer: Option<Member>,
 }
 
 /// A change to the durable log.

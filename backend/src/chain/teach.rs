@@ -438,7 +438,7 @@ impl<S: State> Replica<S> {
         if teaching.joint && !teaching.offered && ready {
             teaching.offered = true;
             let id = teaching.member.id;
-            self.meta.offer = Some(id);
+            self.meta.offer = Some(teaching.member.clone());
             self.out.meta = Some(self.meta.clone());
             self.tell_front_end(FromNode::Ready { epoch, id });
             self.report_soon();

@@ -251,9 +251,14 @@ impl<S: State> Replica<S> {
 
     /// No longer anybody's learner. Half a snapshot counts for nothing, and stays where it can go on.
     pub(super) fn stop_learning(&mut self) {
+        let had_data = self.has_data();
         self.role = Role::Idle;
         if self.unfinished().is_none() {
             self.forget_snapshot();
+        }
+        if had_data && !self.has_data() {
+            // The front-end would wait for what this node is thought to hold.
+            self.register();
         }
     }
 

@@ -26,7 +26,7 @@ impl<S: State> Replica<S> {
             storage: self.config.storage,
             term: self.meta.term,
             view: self.meta.view.clone().filter(|_| bound),
-            offer: self.meta.offer,
+            offer: self.meta.offer.clone(),
             log: self.boundaries(),
         }
     }
@@ -42,7 +42,7 @@ impl<S: State> Replica<S> {
     }
 
     /// Whether this node holds anything of a cluster: entries, a place in its view, or a tail's lessons.
-    fn has_data(&self) -> bool {
+    pub(super) fn has_data(&self) -> bool {
         let node = self.config.id.node;
         self.is_whole() && self.log.last() > Seq::ZERO
             || matches!(self.role, Role::Learner(_))

@@ -9,10 +9,12 @@
 //! | --- | --- |
 //! | `nodes` | registration, and who is connected |
 //! | `failure` | noticing failures, asking who is left, the next view |
-//! | `outage` | after a restart or a silence: whom to await, adoption, founding |
+//! | `outage` | after a restart or a silence: whom to await, founding |
+//! | `claim` | a front-end that knows less than the nodes: claiming a term, adoption |
 //! | `join` | learners |
 //! | `status` | what is told to people |
 
+mod claim;
 mod failure;
 mod join;
 mod nodes;

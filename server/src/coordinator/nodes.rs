@@ -66,14 +66,16 @@ impl Coordinator {
         }
         let has_data = register.cluster.is_some();
         let heard_ms = self.clock_ms;
+        // The same process, on the same connection.
+        let before = self.nodes.get(&link).filter(|n| n.register.id == id);
         let node = Node {
+            failed_ms: before.and_then(|node| node.failed_ms),
+            claimed: before.and_then(|node| node.claimed),
             register,
             name: name.clone(),
             report: None,
             heard_ms,
-            failed_ms: None,
             leaving: false,
-            claimed: self.nodes.get(&link).and_then(|node| node.claimed),
         };
         self.nodes.insert(link, node);
         self.clear_accusations(id);

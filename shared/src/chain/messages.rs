@@ -55,7 +55,7 @@ pub struct Register {
     /// The view that it stored last.
     pub view: Option<View>,
     /// The learner that it offered in that view, as its tail.
-    pub offer: Option<Incarnation>,
+    pub offer: Option<Member>,
     /// Its log. Empty too where its state is an unfinished snapshot.
     pub log: Boundaries,
 }

@@ -1,6 +1,6 @@
 //! Data directories of a node, one file of which is not what it was.
 //!
-//! They were made by real operations (`examples/seeds.rs`) and are kept in `directories/`: the same bytes in every run,
+//! They were made by real operations (`examples/seeds`) and are kept in `directories/`: the same bytes in every run,
 //! so that an input means the same in every run.
 
 use bytes::Bytes;

@@ -23,6 +23,11 @@ pub const OF_SCRIPTS: &[(Canary, &str)] = &[
     (Canary::ViewOfSilent, "killed_all_but_one"),
     (Canary::NoResend, "head_killed_under_load"),
     (Canary::OthersPromise, "front_end_wiped_twice"),
+    (
+        Canary::GivesUpTold,
+        "front_end_wiped_and_the_offered_one_away",
+    ),
+    (Canary::ClaimsForEver, "front_end_wiped_and_all_in_memory"),
     (Canary::CountPause, "suspect_observer_resumes"),
     (Canary::AccuserBelieved, "suspect_in_turn"),
     (Canary::ReportOnce, "report_lost_with_its_epoch"),

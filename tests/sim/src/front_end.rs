@@ -4,8 +4,8 @@ use crate::net::Process;
 use kvservice_server::coordinator::{self, Coordinator, NodeLink, Stored};
 use kvservice_server::gateway::{self, Gateway};
 use kvservice_shared::chain::Settings;
-use kvservice_shared::ids::{ClusterId, ConnId, Epoch};
-use std::collections::BTreeSet;
+use kvservice_shared::ids::{ClusterId, ConnId, Epoch, NodeId};
+use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
 /// What the flags say.
@@ -28,6 +28,8 @@ pub struct FrontEnd {
     pub head: Option<NodeLink>,
     pub epoch: Epoch,
     pub clients: BTreeSet<ConnId>,
+    /// Who told it of data, and of which cluster's.
+    pub told_by: BTreeMap<NodeId, ClusterId>,
     pub paused: bool,
     pub stopping: bool,
     started_ms: u64,
@@ -57,6 +59,7 @@ impl FrontEnd {
             head: None,
             epoch: Epoch::NONE,
             clients: BTreeSet::new(),
+            told_by: BTreeMap::new(),
             paused: false,
             stopping: false,
             started_ms: now_ms,

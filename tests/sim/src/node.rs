@@ -6,7 +6,7 @@ use kvservice_backend::chain::{Config, Event, LinkId, Loading, Replica};
 use kvservice_backend::storage::{MemoryState, Progress};
 use kvservice_shared::api::StorageKind;
 use kvservice_shared::chain::{Incarnation, Member};
-use kvservice_shared::ids::{Boot, ClusterId, NodeId};
+use kvservice_shared::ids::{Boot, ClusterId, Epoch, NodeId};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use uuid::Uuid;
@@ -122,6 +122,8 @@ pub struct Node {
     pub paused: bool,
     pub started_ms: u64,
     pub cluster: Option<ClusterId>,
+    /// Of the view that its disk has.
+    pub stored_epoch: Epoch,
     pub front_end: FrontEndLink,
     pub dialled: BTreeMap<Incarnation, Dialler>,
     /// Links that others dialled, and the connections that they are.
@@ -169,6 +171,7 @@ impl Node {
             process,
             id: replica.id(),
             cluster: replica.cluster(),
+            stored_epoch: replica.epoch(),
             replica,
             disk,
             progress,

@@ -19,8 +19,38 @@ struct Seen {
     epoch: Epoch,
     applied: Seq,
     whole: bool,
+    /// Committed, and not compared yet. The log may have let go of them by the time a view is stored.
+    uncompared: BTreeMap<Seq, Batch>,
     /// As a head: committed up to here, and checked to be everywhere.
     everywhere: Seq,
+}
+
+impl Seen {
+    fn commits(&mut self, batch: &Batch) {
+        let known = self.uncompared.insert(batch.first(), batch.clone());
+        assert!(
+            known.is_none_or(|known| known == *batch),
+            "two batches are committed at {}",
+            batch.first()
+        );
+    }
+
+    /// Invariant 4.
+    fn goes_on(&mut self, node: &Node) {
+        let replica = &node.replica;
+        if replica.view().is_none() {
+            // New, or told that the cluster it waited for was given up.
+            self.epoch = Epoch::NONE;
+        }
+        assert!(
+            replica.epoch() >= self.epoch,
+            "{} goes from epoch {} back to {}",
+            name(node.id),
+            self.epoch,
+            replica.epoch()
+        );
+        self.epoch = replica.epoch();
+    }
 }
 
 /// What a key held, from a revision on.
@@ -74,6 +104,11 @@ impl Oracle {
         self.view_in_doubt = true;
     }
 
+    /// Whether the front-end lost its directory and made no view since; and had to look for what nodes hold.
+    pub fn looks_for_data(&self) -> bool {
+        self.view_in_doubt && !self.may_found
+    }
+
     /// Where the writes of this name were committed, oldest first: more than one only after an eviction.
     pub fn committed(&self, session: SessionUuid, request: RequestId) -> &[Seq] {
         self.by_request
@@ -106,24 +141,26 @@ impl Oracle {
         self.keys.keys()
     }
 
+    /// Looks at a node that took up a view and has not stored it. Nobody learns before of what it does in that view:
+    /// it may never come to that.
+    pub fn look_ahead(&mut self, node: &Node) {
+        let (_, _, applied, _) = node.replica.points();
+        let seen = self.lives.entry(node.id).or_default();
+        seen.goes_on(node);
+        for batch in node.replica.log().after_seq(seen.applied) {
+            if batch.first() <= applied {
+                seen.commits(batch);
+            }
+        }
+    }
+
     /// Looks at a node after an event.
     pub fn observe(&mut self, node: &Node) {
         let replica = &node.replica;
         let (_, _, applied, hash) = replica.points();
         let who = name(node.id);
         let seen = self.lives.entry(node.id).or_default();
-        if replica.view().is_none() {
-            // New, or told that the cluster it waited for was given up.
-            seen.epoch = Epoch::NONE;
-        }
-        // Invariant 4.
-        assert!(
-            replica.epoch() >= seen.epoch,
-            "{who} goes from epoch {} back to {}",
-            seen.epoch,
-            replica.epoch()
-        );
-        seen.epoch = replica.epoch();
+        seen.goes_on(node);
         let whole = replica.is_whole();
         let before = std::mem::replace(&mut seen.applied, applied);
         let was_whole = std::mem::replace(&mut seen.whole, whole);
@@ -131,9 +168,13 @@ impl Oracle {
             applied >= before || !(whole && was_whole),
             "{who} unapplies {before} to {applied}"
         );
-        let new: Vec<Batch> = replica.log().after_seq(before).cloned().collect();
-        for batch in new.into_iter().filter(|batch| batch.first() <= applied) {
-            self.compare(who, &batch, applied);
+        for batch in replica.log().after_seq(before) {
+            if batch.first() <= applied {
+                seen.commits(batch);
+            }
+        }
+        for batch in std::mem::take(&mut seen.uncompared).values() {
+            self.compare(who, batch, applied);
         }
         if whole {
             // Invariant 9.

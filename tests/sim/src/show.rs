@@ -84,8 +84,8 @@ pub fn from_node(message: &FromNode) -> (Weight, String) {
                 Some(of) => text += &format!(" view {}", view(of)),
                 None => text += " new",
             }
-            if let Some(offer) = register.offer {
-                text += &format!(" offer {}", name(offer));
+            if let Some(offer) = &register.offer {
+                text += &format!(" offer {}", name(offer.id));
             }
             text + " log " + &log(&register.log)
         }

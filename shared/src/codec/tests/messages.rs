@@ -245,7 +245,7 @@ fn register() -> impl Strategy<Value = Register> {
         storage(),
         any::<u32>(),
         option::of(view()),
-        option::of(incarnation()),
+        option::of(member()),
         boundaries(),
     )
         .prop_map(

@@ -1,7 +1,9 @@
 //! What the front-end hears, and what it says.
 
 use super::*;
+use crate::node::node_id;
 use kvservice_shared::canary::{self, Canary};
+use kvservice_shared::chain::View;
 
 impl Cluster {
     pub(super) fn front_end_takes(&mut self, id: u64, from: Place, frame: Frame, was_up: bool) {
@@ -38,6 +40,13 @@ impl Cluster {
                     return;
                 }
                 let link = NodeLink(id);
+                if let FromNode::Register(register) = &message {
+                    let node = register.id.node;
+                    match register.cluster {
+                        Some(cluster) => front_end.told_by.insert(node, cluster),
+                        None => front_end.told_by.remove(&node),
+                    };
+                }
                 if let FromNode::Answers { epoch, answers } = message {
                     if front_end.head == Some(link) || canary::is_on(Canary::FormerHeadAnswers) {
                         front_end.serve(now, gateway::Input::Answers(epoch, answers));
@@ -176,10 +185,44 @@ impl Cluster {
         }
     }
 
+    /// A front-end that lost its directory founds no cluster while a node that told it of data has them.
+    fn gives_up_nobody(&self, view: &View) {
+        let Some(front_end) = &self.front_end else {
+            return;
+        };
+        if !self.oracle.looks_for_data() {
+            return;
+        }
+        let given_up = front_end
+            .told_by
+            .iter()
+            .filter(|(_, of)| **of != view.cluster);
+        for (told, cluster) in given_up {
+            for (index, slot) in self.slots.iter().enumerate() {
+                let holds = match &slot.node {
+                    Some(node) => {
+                        node.id.node == *told
+                            && node.replica.registration().cluster == Some(*cluster)
+                    }
+                    None => {
+                        slot.config.storage == StorageKind::Disk
+                            && node_id(index, slot.lives, &slot.config) == *told
+                    }
+                };
+                assert!(
+                    !holds,
+                    "{} told of its data, and a new cluster is founded",
+                    slot.config.name
+                );
+            }
+        }
+    }
+
     pub(super) fn view_made(&mut self) {
         self.view_ms = self.now_ms;
         if let Some(view) = self.stored.view.clone() {
             self.note(|| format!("fe makes view {}", show::view(&view)));
+            self.gives_up_nobody(&view);
             let nodes: Vec<&Node> = self
                 .slots
                 .iter()

@@ -1,6 +1,7 @@
 //! What nodes say: to their disks, to their links, to each other.
 
 use super::*;
+use kvservice_shared::ids::Epoch;
 
 impl Cluster {
     /// Gives a node's replica an event.
@@ -8,7 +9,10 @@ impl Cluster {
         let now = self.now_ms;
         if let Some(node) = &mut self.slots[index].node {
             node.step(now, event);
-            self.oracle.observe(node);
+            match node.replica.epoch() == node.stored_epoch {
+                true => self.oracle.observe(node),
+                false => self.oracle.look_ahead(node),
+            }
             self.dirty.insert(Place::Node(index));
         }
     }
@@ -35,6 +39,7 @@ impl Cluster {
             let mut stored = Ok(());
             if let Some(meta) = out.meta {
                 node.cluster = meta.cluster;
+                node.stored_epoch = meta.view.as_ref().map_or(Epoch::NONE, |view| view.epoch);
                 stored = node.disk.store_meta(meta);
             }
             if let Err(trouble) = stored.and_then(|()| node.disk.write(out.journal)) {

@@ -264,7 +264,7 @@ impl Run {
         }
         let slots = self.cluster.slots.iter().enumerate();
         let offers = slots.filter_map(|(tail, slot)| {
-            let learner = slot.node.as_ref()?.replica.registration().offer?;
+            let learner = slot.node.as_ref()?.replica.registration().offer?.id;
             let at = self
                 .cluster
                 .slots
@@ -420,12 +420,12 @@ impl Run {
                 .iter()
                 .all(|member| self.has_disk(member.id.node))
                 && (!self.done.faults.contains_key("disk lost")
-                    || offers.all(|offer| self.has_disk(offer.node)) && self.all_know(view));
+                    || offers.all(|offer| self.has_disk(offer.id.node)) && self.all_know(view));
         }
         let known = |node: &Node| {
             // An offered learner may be a member that nobody else knows of: it is awaited as they are.
             let offer = node.replica.registration().offer;
-            node.leave_by_ms.is_none() && offer.is_none_or(|id| self.cluster.node_of(id).is_some())
+            node.leave_by_ms.is_none() && offer.is_none_or(|m| self.cluster.node_of(m.id).is_some())
         };
         let all = view
             .members

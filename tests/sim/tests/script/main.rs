@@ -501,6 +501,11 @@ scripts! {
     front_end_restarts_with_an_open_offer
     front_end_views_of_an_older_term_are_refused
     front_end_wiped
+    front_end_wiped_and_a_holder_comes_late
+    front_end_wiped_and_all_but_half_a_learner
+    front_end_wiped_and_all_in_memory
+    front_end_wiped_and_one_on_disk
+    front_end_wiped_and_the_offered_one_away
     front_end_wiped_before_anybody_is_there
     front_end_wiped_after_a_view_that_few_heard
     front_end_wiped_twice

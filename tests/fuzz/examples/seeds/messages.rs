@@ -1,17 +1,6 @@
-//! Makes the seeds of the corpora and the data directories. To be run again when a format changes:
-//!
-//! ```sh
-//! cargo run --manifest-path tests/fuzz/Cargo.toml --example seeds
-//! ```
-//! Seeds are named `seed-…`; what a fuzzer found has a hash for a name, and stays.
+//! Messages between front-end and nodes, and batches.
 
-use kvservice_backend::chain::{JournalOp, Meta};
-use kvservice_backend::storage::Journal;
-use kvservice_backend::storage::disk::testing::SimDisk;
-use kvservice_backend::storage::disk::{DiskJournal, open};
-use kvservice_fuzz::directory::{DIRECTORIES, options, path_of};
-use kvservice_server::coordinator::Stored;
-use kvservice_server::view_store::ViewStore;
+use crate::{Outcome, write};
 use kvservice_shared::api::{LearnerPhase, ListEntry, StorageKind, Value};
 use kvservice_shared::chain::{
     Answer, AnswerBody, Boundaries, ChainOp, ChainRequest, Downstream, FromNode, Incarnation,
@@ -23,81 +12,9 @@ use kvservice_shared::codec::{Batch, BatchBuilder, ChainMessage, Decision, Effec
 use kvservice_shared::ids::{
     Boot, ClusterId, ConnId, Epoch, NodeId, RequestId, Seq, SessionSeq, SessionUuid, Ticket,
 };
-use std::error::Error;
-use std::fs;
-use std::path::Path;
-use std::sync::Arc;
 use uuid::Uuid;
 
-type Outcome<T = ()> = Result<T, Box<dyn Error>>;
-
-const PROTOCOL: &str = include_str!("../../../docs/client-protocol.md");
 const FRAME_HEADER: usize = 6;
-const MENDED: u8 = 128;
-
-fn main() -> Outcome {
-    client_protocol()?;
-    text_commands()?;
-    chain_messages()?;
-    batches()?;
-    view_files()?;
-    directories()
-}
-
-/// Writes the seeds of a target in place of those that it had.
-fn write(target: &str, seeds: impl IntoIterator<Item = Vec<u8>>) -> Outcome {
-    let corpus = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("corpus")
-        .join(target);
-    fs::create_dir_all(&corpus)?;
-    for old in fs::read_dir(&corpus)? {
-        let old = old?;
-        if old.file_name().to_string_lossy().starts_with("seed-") {
-            fs::remove_file(old.path())?;
-        }
-    }
-    for (number, seed) in seeds.into_iter().enumerate() {
-        fs::write(corpus.join(format!("seed-{number:02}")), seed)?;
-    }
-    Ok(())
-}
-
-/// The examples of the reference, by what their fenced block is marked with.
-fn examples(mark: &str) -> Vec<Vec<u8>> {
-    let (mut found, mut inside) = (Vec::new(), false);
-    for line in PROTOCOL.lines() {
-        match line.strip_prefix("```") {
-            Some(marks) => inside = marks.starts_with(mark),
-            None if inside => found.push(line.as_bytes().to_vec()),
-            None => {}
-        }
-    }
-    found
-}
-
-fn client_protocol() -> Outcome {
-    write("client_frame", examples("json request"))?;
-    write("server_frame", examples("json response"))?;
-    write("dump_line", examples("json dump"))
-}
-
-fn text_commands() -> Outcome {
-    let lines = [
-        "get(color)",
-        "set(color,red)",
-        "testset(color,red,blue)",
-        "testset(id,,newVal)",
-        "delete(color)",
-        "list(co)",
-        "list()",
-        "status",
-        "help",
-        "exit",
-        r#"set("full name","Grace \"Amazing\" Hopper")"#,
-        r#" get ( "\u00e4\ud83d\ude00\n\t\\\/" ) "#,
-    ];
-    write("text_command", lines.map(Vec::from))
-}
 
 /// As `chain_message` reads it: the kind, and the body.
 fn body_of(message: &impl ChainMessage) -> Vec<u8> {
@@ -105,7 +22,7 @@ fn body_of(message: &impl ChainMessage) -> Vec<u8> {
     [&frame[1..2], &frame[FRAME_HEADER..]].concat()
 }
 
-fn chain_messages() -> Outcome {
+pub fn chain_messages() -> Outcome {
     let mut seeds: Vec<Vec<u8>> = Vec::new();
     seeds.extend(to_node().iter().map(body_of));
     seeds.extend(from_node().iter().map(body_of));
@@ -126,22 +43,22 @@ fn chain_messages() -> Outcome {
     write("chain_message", seeds)
 }
 
-fn cluster() -> ClusterId {
+pub fn cluster() -> ClusterId {
     ClusterId(Uuid::from_u128(7))
 }
 
-fn epoch() -> Epoch {
+pub fn epoch() -> Epoch {
     Epoch { term: 1, number: 3 }
 }
 
-fn incarnation(node: u128) -> Incarnation {
+pub fn incarnation(node: u128) -> Incarnation {
     Incarnation {
         node: NodeId(Uuid::from_u128(node)),
         boot: Boot(5),
     }
 }
 
-fn member(node: u128) -> Member {
+pub fn member(node: u128) -> Member {
     Member {
         id: incarnation(node),
         name: format!("n{node}"),
@@ -150,7 +67,7 @@ fn member(node: u128) -> Member {
     }
 }
 
-fn view() -> View {
+pub fn view() -> View {
     View {
         cluster: cluster(),
         epoch: epoch(),
@@ -251,7 +168,7 @@ fn from_node() -> Vec<FromNode> {
             storage: StorageKind::Memory,
             term: 1,
             view: Some(view()),
-            offer: Some(incarnation(2)),
+            offer: Some(member(2)),
             log: boundaries(),
         })),
         FromNode::Report(Report {
@@ -366,7 +283,7 @@ fn downstream() -> Vec<Downstream> {
     ]
 }
 
-fn keys(count: u64) -> SnapshotPart {
+pub fn keys(count: u64) -> SnapshotPart {
     let entry = |at: u64| (format!("key {at}"), Value::from("value"), Seq(at + 1));
     SnapshotPart::Keys {
         after: None,
@@ -375,7 +292,7 @@ fn keys(count: u64) -> SnapshotPart {
     }
 }
 
-fn sessions() -> SnapshotPart {
+pub fn sessions() -> SnapshotPart {
     let outcomes = [
         StoredOutcome::Set,
         StoredOutcome::NotSwapped {
@@ -410,14 +327,14 @@ fn sessions() -> SnapshotPart {
     }
 }
 
-fn evicted() -> SnapshotPart {
+pub fn evicted() -> SnapshotPart {
     SnapshotPart::Evicted {
         names: vec![(Seq(3), 1, SessionUuid(Uuid::from_u128(11)))],
     }
 }
 
 /// So many entries, one of each sort.
-fn batch(epoch: Epoch, first: Seq, entries: u64) -> Batch {
+pub fn batch(epoch: Epoch, first: Seq, entries: u64) -> Batch {
     let mut builder = BatchBuilder::new(epoch, first);
     let (key, value) = ("key", b"value".as_slice());
     for at in 0..entries {
@@ -449,175 +366,7 @@ fn batch(epoch: Epoch, first: Seq, entries: u64) -> Batch {
     builder.finish()
 }
 
-fn batches() -> Outcome {
-    let whole = batch(epoch(), Seq(10), 12);
-    let raw = |how: u8| [&[how], &whole.bytes()[..]].concat();
-    let plan: Vec<u8> = [2].into_iter().chain(0..200).collect();
-    write("batch", [raw(0), raw(1), plan])
-}
-
-fn view_files() -> Outcome {
-    let dir = std::env::temp_dir().join(format!("kvservice-seeds-{}", std::process::id()));
-    let (mut store, _) = ViewStore::open(&dir)?;
-    let mut seeds = Vec::new();
-    for view in [None, Some(view())] {
-        let mut stored = Stored {
-            cluster: Some(cluster()),
-            term: 1,
-            view,
-            next_name: 3,
-            ..Stored::default()
-        };
-        let node = NodeId(Uuid::from_u128(1));
-        stored.names.insert(node, "n1".to_owned());
-        store.save(&stored)?;
-        let file = fs::read(dir.join("view.json"))?;
-        seeds.extend([0, 1].map(|how: u8| [&[how], &file[..]].concat()));
-    }
-    drop(store);
-    fs::remove_dir_all(dir)?;
-    write("view_file", seeds)
-}
-
-/// Makes the three directories, and of their files the seeds of the targets that change one.
-fn directories() -> Outcome {
-    let mut logs = Vec::new();
-    let mut checkpoints = Vec::new();
-    let mut metas = Vec::new();
-    for (number, directory) in (0..).zip(DIRECTORIES) {
-        let path = path_of(directory);
-        if path.exists() {
-            fs::remove_dir_all(&path)?;
-        }
-        fs::create_dir_all(&path)?;
-        let disk = lived(directory)?;
-        let mut places = [0_u8; 3];
-        for name in disk.names() {
-            let content = disk.content(&name);
-            fs::write(path.join(&name), &content)?;
-            let (kind, seeds) = match name.split('-').next() {
-                Some("log") => (0, &mut logs),
-                Some("checkpoint") => (1, &mut checkpoints),
-                _ => (2, &mut metas),
-            };
-            for how in [number, number + 3 * (MENDED / 3 + 1)] {
-                seeds.push([&[how, places[kind]], &content[..]].concat());
-            }
-            places[kind] += 1;
-        }
-    }
-    write("log_dir", logs)?;
-    write("checkpoint_dir", checkpoints)?;
-    write("meta_file", metas)
-}
-
-/// The disk of a node, in memory, and what it was told.
-struct Node {
-    disk: SimDisk,
-    journal: DiskJournal,
-    end: Run,
-}
-
-/// A node that has lived: several segments, a cut, a checkpoint; stopped or not, or not done with learning.
-fn lived(directory: &str) -> Outcome<SimDisk> {
-    let mut node = Node::start()?;
-    if directory == "learning" {
-        node.learn()?;
-        return Ok(node.disk.copy());
-    }
-    node.append(1, 6, 2)?;
-    let base = node.end;
-    node.save(base)?;
-    node.append(1, 6, 6)?;
-    node.cut(2)?;
-    node.append(2, 3, 6)?;
-    if directory == "stopped" {
-        node.journal.close()?;
-        return Ok(node.disk.copy());
-    }
-    node.settle()?;
-    Ok(node.disk.copy())
-}
-
-impl Node {
-    fn start() -> Outcome<Node> {
-        let disk = SimDisk::default();
-        let files = Arc::new(disk.clone());
-        let mut nothing = Nothing;
-        let opened = open(Path::new("/data"), options(), files, &mut nothing)?;
-        let mut journal = opened.journal;
-        journal.store_meta(&Meta {
-            cluster: Some(cluster()),
-            term: 1,
-            view: Some(view()),
-            offer: Some(incarnation(2)),
-        })?;
-        Ok(Node {
-            disk,
-            journal,
-            end: Run::default(),
-        })
-    }
-
-    /// Batches of so many entries, in the epoch of this number, each synced.
-    fn append(&mut self, number: u64, entries: u64, batches: u64) -> Outcome {
-        for _ in 0..batches {
-            let epoch = Epoch { term: 0, number };
-            let batch = batch(epoch, self.end.last.next(), entries);
-            self.end = Run {
-                epoch,
-                last: batch.last(),
-            };
-            let seq = Seq(self.end.last.0 - entries);
-            self.journal
-                .write(vec![JournalOp::Committed { seq }, JournalOp::Append(batch)])?;
-            self.settle()?;
-        }
-        Ok(())
-    }
-
-    /// Drops so many batches of six entries.
-    fn cut(&mut self, batches: u64) -> Outcome {
-        self.end.last.0 -= 6 * batches;
-        let keep = self.end.last;
-        self.journal.write(vec![JournalOp::Cut { keep }])?;
-        Ok(())
-    }
-
-    fn save(&mut self, base: Run) -> Outcome {
-        let parts = [keys(4), keys_after(), sessions(), evicted()];
-        let whole_at = self.end.last;
-        let mut ops = vec![JournalOp::Begin { base }];
-        ops.extend(parts.map(JournalOp::Part));
-        ops.push(JournalOp::End { whole_at });
-        self.journal.write(ops)?;
-        while self.journal.progress()?.checkpoint != Some(base.last) {
-            std::thread::yield_now();
-        }
-        Ok(())
-    }
-
-    /// Takes in a snapshot, whose checkpoint is not whole yet.
-    fn learn(&mut self) -> Outcome {
-        let epoch = Epoch { term: 0, number: 1 };
-        self.end = Run {
-            epoch,
-            last: Seq(50),
-        };
-        let base = self.end;
-        self.journal.write(vec![JournalOp::Reset { base }])?;
-        self.append(1, 6, 4)
-    }
-
-    fn settle(&mut self) -> Outcome {
-        while self.journal.progress()?.durable < self.end.last {
-            std::thread::yield_now();
-        }
-        Ok(())
-    }
-}
-
-fn keys_after() -> SnapshotPart {
+pub fn keys_after() -> SnapshotPart {
     SnapshotPart::Keys {
         after: Some("z".to_owned()),
         through: None,
@@ -625,12 +374,9 @@ fn keys_after() -> SnapshotPart {
     }
 }
 
-/// A directory that is new has no checkpoint to take in.
-struct Nothing;
-
-impl kvservice_backend::storage::Restore for Nothing {
-    fn clear(&mut self) {}
-    fn key(&mut self, _: &str, _: &[u8], _: Seq) {}
-    fn sessions(&mut self, _: Vec<SessionRecord>) {}
-    fn evicted(&mut self, _: Vec<(Seq, u32, SessionUuid)>) {}
+pub fn batches() -> Outcome {
+    let whole = batch(epoch(), Seq(10), 12);
+    let raw = |how: u8| [&[how], &whole.bytes()[..]].concat();
+    let plan: Vec<u8> = [2].into_iter().chain(0..200).collect();
+    write("batch", [raw(0), raw(1), plan])
 }
