@@ -95,6 +95,12 @@ impl Run {
         self.seconds.unwrap_or(if self.quick { 0.8 } else { 2.0 })
     }
 
+    /// Seconds for disturbed turns, in all.
+    pub fn patience(&self) -> f64 {
+        self.patience
+            .unwrap_or(if self.quick { 10.0 } else { 300.0 })
+    }
+
     /// Where our binaries are.
     pub fn bin_dir(&self) -> PathBuf {
         self.bin_dir.clone().unwrap_or_default()

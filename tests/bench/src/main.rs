@@ -15,6 +15,7 @@ mod options;
 mod plan;
 mod process;
 mod procfs;
+mod quiet;
 mod report;
 mod stats;
 mod systems;

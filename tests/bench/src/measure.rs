@@ -8,6 +8,7 @@ use crate::options::{Run, SystemName};
 use crate::plan::{self, Cell, ours_for};
 use crate::process::WorkDir;
 use crate::procfs::{CpuTimes, cpu_time, resident_bytes};
+use crate::quiet::Patience;
 use crate::report::Report;
 use crate::stats::{Stats, median, range};
 use crate::systems::{Places, System, missing};
@@ -17,12 +18,10 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The load generator's name among the processes.
 pub const GENERATOR: &str = "generator";
-/// This share of all rounds may be repeated, in all; of a glance none.
-const REPEATS_SHARE: f64 = 0.1;
 
 /// What one system did in one round.
 #[derive(Clone, Debug, Serialize)]
@@ -46,7 +45,7 @@ pub struct Turn {
     /// What the first of them said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_error: Option<String>,
-    /// In this round the host took more than `--steal-max`, from any system.
+    /// In this round the host took more than `--steal-max`, from any system, however often its turn was taken.
     pub disturbed: bool,
 }
 
@@ -156,7 +155,7 @@ fn ratio(ours: &'static str, our_turns: &[Turn], their_turns: &[Turn]) -> Option
 /// Measures all that is asked for.
 ///
 /// # Errors
-/// A system does not start or breaks, or we were told to stop; what was measured until then is in the report.
+/// We were told to stop, or a system broke; what was measured is in the report.
 pub fn run(options: &Options, report: &mut Report) -> Result<()> {
     let run = &options.run;
     let work = WorkDir::new(run.work_dir.as_deref().unwrap_or(Path::new(".")), "run")?;
@@ -174,26 +173,41 @@ pub fn run(options: &Options, report: &mut Report) -> Result<()> {
         cell.systems.retain(|system| !lacking.contains(system));
     }
     cells.retain(|cell| !cell.systems.is_empty());
-    let rounds = cells.len() as f64 * f64::from(run.rounds());
     let mut measurer = Measurer {
         run,
         work: &work,
         fleet: Fleet::default(),
-        repeats_left: match run.quick {
-            true => 0,
-            false => (rounds * REPEATS_SHARE).ceil() as u32,
-        },
+        patience: Patience::new(run),
+        planned: Vec::new(),
         seed: 0,
+        missing: 0,
     };
     for cell in &cells {
         interrupt::check()?;
         let rows = measurer.cell(cell, report)?;
         report.add(cell.section, rows);
     }
-    drop(measurer);
+    let Measurer {
+        patience,
+        missing,
+        fleet,
+        ..
+    } = measurer;
+    drop(fleet);
+    if patience.repeated > 0 || !patience.waited.is_zero() {
+        report.note(&format!(
+            "the host took much: {:.0} s waited for it, {} turns taken again",
+            patience.waited.as_secs_f64(),
+            patience.repeated
+        ));
+    }
     if plan::wants_failover(run) && !run.full {
         failover::run(run, &work, &lacking, report)?;
     }
+    anyhow::ensure!(
+        missing == 0,
+        "{missing} measurements are missing, for a system broke: see above"
+    );
     Ok(())
 }
 
@@ -240,66 +254,111 @@ impl Fleet {
         };
         Ok(&mut self.systems[at].0)
     }
+
+    /// Ends the system, if it runs.
+    fn end(&mut self, name: SystemName) {
+        self.systems.retain(|(system, _)| system.name != name);
+    }
 }
 
 struct Measurer<'a> {
     run: &'a Run,
     work: &'a WorkDir,
     fleet: Fleet,
-    repeats_left: u32,
+    patience: Patience,
+    /// The cell's systems, with those that broke: whom others are compared with stays the same.
+    planned: Vec<SystemName>,
     seed: u64,
+    /// Of how many cells a system is missing that broke.
+    missing: u32,
 }
 
 impl Measurer<'_> {
-    fn cell(&mut self, cell: &Cell, report: &Report) -> Result<Vec<Row>> {
+    fn cell(&mut self, cell: &Cell, report: &mut Report) -> Result<Vec<Row>> {
+        let mut cell = cell.clone();
+        self.planned.clone_from(&cell.systems);
         let mut rates = BTreeMap::new();
-        for &name in &cell.systems {
-            let system = self.fleet.get(name, cell.nodes, self.run, self.work)?;
-            system
-                .fill(self.run.connections, cell.keys, cell.value_bytes)
-                .with_context(|| format!("cannot fill {}", name.as_str()))?;
-            if cell.at_half {
-                let peak = match report.peak(cell, name) {
-                    Some(peak) => peak,
-                    None => {
-                        self.turn(cell, name, Pace::Closed(cell.pipeline))?
-                            .ops_per_s
-                    }
-                };
-                rates.insert(name, (peak / 2.0).max(1.0));
+        for name in cell.systems.clone() {
+            match self.prepare(&cell, name, report) {
+                Ok(Some(rate)) => drop(rates.insert(name, rate)),
+                Ok(None) => {}
+                Err(error) => self.leave_out(&mut cell, name, &error, report)?,
             }
         }
         let mut turns: BTreeMap<SystemName, Vec<Turn>> = BTreeMap::new();
-        let wanted = self.run.rounds();
-        let (mut quiet, mut done) = (0, 0);
-        while done < wanted || (quiet < wanted && self.may_repeat(done)) {
-            let mut disturbed = false;
+        for round in 0..self.run.rounds() {
             // Nobody always follows the same one.
             let mut order = cell.systems.clone();
-            order.rotate_left(done as usize % cell.systems.len());
+            let first = round as usize % order.len().max(1);
+            order.rotate_left(first);
             for name in order {
                 let pace = match rates.get(&name) {
                     Some(&rate) => Pace::Open(rate),
                     None => Pace::Closed(cell.pipeline),
                 };
-                let turn = self.turn(cell, name, pace)?;
-                disturbed |= turn.steal * 100.0 > self.run.steal_max;
-                turns.entry(name).or_default().push(turn);
+                match self.quiet_turn(&cell, name, pace) {
+                    Ok(turn) => turns.entry(name).or_default().push(turn),
+                    Err(error) => {
+                        turns.remove(&name);
+                        self.leave_out(&mut cell, name, &error, report)?;
+                    }
+                }
             }
+            let last = || turns.values().filter_map(|turns| turns.last());
+            let disturbed = last().any(|turn| self.patience.disturbs(turn.steal));
             for turn in turns.values_mut().filter_map(|turns| turns.last_mut()) {
                 turn.disturbed = disturbed;
             }
-            quiet += u32::from(!disturbed);
-            done += 1;
         }
-        Ok(self.rows(cell, &turns, &rates, report))
+        Ok(self.rows(&cell, &turns, &rates, report))
     }
 
-    /// Whether another round may be added to so many.
-    fn may_repeat(&mut self, done: u32) -> bool {
-        let may = self.repeats_left > 0 && done < 2 * self.run.rounds();
-        self.repeats_left -= u32::from(may);
-        may
+    /// Starts and fills a system. Gives the rate at which it is asked, if it is not asked for all it can.
+    fn prepare(&mut self, cell: &Cell, name: SystemName, report: &Report) -> Result<Option<f64>> {
+        let system = self.fleet.get(name, cell.nodes, self.run, self.work)?;
+        system
+            .fill(self.run.connections, cell.keys, cell.value_bytes)
+            .context("cannot fill it")?;
+        if !cell.at_half {
+            return Ok(None);
+        }
+        let peak = match report.peak(cell, name) {
+            Some(peak) => peak,
+            None => {
+                self.quiet_turn(cell, name, Pace::Closed(cell.pipeline))?
+                    .ops_per_s
+            }
+        };
+        Ok(Some((peak / 2.0).max(1.0)))
+    }
+
+    /// Ends a system that broke: the next cell has a new one.
+    fn leave_out(
+        &mut self,
+        cell: &mut Cell,
+        name: SystemName,
+        error: &anyhow::Error,
+        report: &mut Report,
+    ) -> Result<()> {
+        interrupt::check()?;
+        let what = describe(cell, name);
+        report.note(&format!("{what} is missing: {error:#}"));
+        self.fleet.end(name);
+        cell.systems.retain(|system| *system != name);
+        self.missing += 1;
+        Ok(())
+    }
+
+    /// A turn, taken again where it was disturbed.
+    fn quiet_turn(&mut self, cell: &Cell, name: SystemName, pace: Pace) -> Result<Turn> {
+        loop {
+            self.patience.wait()?;
+            let started = Instant::now();
+            let turn = self.turn(cell, name, pace)?;
+            if !self.patience.again(turn.steal, started.elapsed()) {
+                return Ok(turn);
+            }
+        }
     }
 
     fn turn(&mut self, cell: &Cell, name: SystemName, pace: Pace) -> Result<Turn> {
@@ -325,9 +384,7 @@ impl Measurer<'_> {
                 .for_each(|target| target.replicas = 0);
         }
         let mut samples = Vec::new();
-        let stats = system
-            .run(&load, || samples.push(Sample::take(system)))
-            .with_context(|| describe(cell, name))?;
+        let stats = system.run(&load, || samples.push(Sample::take(system)))?;
         system
             .processes
             .iter_mut()
@@ -348,7 +405,7 @@ impl Measurer<'_> {
         let row = |name: SystemName| {
             let rounds = turns.get(&name).cloned().unwrap_or_default();
             // At half of its own peak each is at another rate: there is nothing to divide.
-            let ours = ours_for(name, &cell.systems).filter(|_| !cell.at_half);
+            let ours = ours_for(name, &self.planned).filter(|_| !cell.at_half);
             let ratio = ours.and_then(|ours| ratio(ours.as_str(), turns.get(&ours)?, &rounds));
             Row {
                 section: cell.section.as_str(),

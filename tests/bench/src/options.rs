@@ -20,8 +20,9 @@ redis-server and etcd are taken from PATH (Debian: redis-server, etcd-server); w
 
 One axis at a time varies from one base point: 50 connections, 16 requests in flight on each, 64-byte values, 100,000 keys,
 uniformly chosen, three nodes. Systems take turns; a table says the medians of the rounds, and how ours compares in
-each round. A round in which the machine's host took more than --steal-max of the CPU is marked and repeated, within
-limits. Nothing else should run meanwhile.
+each round. A turn in which the machine's host took more than --steal-max of the CPU is taken again, and a quiet machine
+is waited for, until --patience ends; from then on such rounds are marked. Nothing else should run meanwhile. A system
+that breaks under load is left out of that measurement, and started anew for the next.
 
 Sections for --only: throughput, distribution, ycsb, values, nodes, latency, failover.
 docs/benchmarks.md says what each figure means, and describes the JSON.")]
@@ -56,9 +57,13 @@ pub struct Run {
     #[arg(long, value_name = "T", default_value_t = 1)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=64))]
     pub threads: u32,
-    /// A round in which the host took more than this share of the CPU, in percent, is marked and repeated
+    /// A turn in which the host took more than this share of the CPU, in percent, is disturbed
     #[arg(long, value_name = "PERCENT", default_value_t = 3.0, value_parser = percent)]
     pub steal_max: f64,
+    /// Seconds for waiting until the host is quiet and for repeating disturbed turns, in all [default: 300; with
+    /// --quick 10]
+    #[arg(long, value_name = "S", value_parser = patience)]
+    pub patience: Option<f64>,
     /// Write every figure to this file as JSON
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -120,6 +125,10 @@ pub enum Section {
 
 fn seconds(text: &str) -> Result<f64, String> {
     between(text, 0.1, 3600.0)
+}
+
+fn patience(text: &str) -> Result<f64, String> {
+    between(text, 0.0, 86_400.0)
 }
 
 fn percent(text: &str) -> Result<f64, String> {
