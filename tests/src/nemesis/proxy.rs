@@ -176,6 +176,10 @@ async fn carry(mut read: ReadHalf<'_>, mut write: WriteHalf<'_>, way: &mut Way) 
             }
             continue;
         }
+        if lost {
+            // It was over while this was read.
+            return Err(reset());
+        }
         if let Flow::Slow(delay) = flow {
             tokio::time::sleep(delay).await;
         }
@@ -258,5 +262,25 @@ mod tests {
         network.heal(fault);
         let end = soon("a reset", server.read_to_end(&mut Vec::new())).await;
         assert_eq!(end.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    }
+
+    #[tokio::test]
+    async fn nothing_arrives_beyond_a_gap() {
+        let much = vec![1; 16 * 1024 * 1024];
+        // The proxy sees both at once, the end of the fault and new bytes, and takes up either.
+        for _ in 0..16 {
+            let network = Arc::new(Network::default());
+            let (mut client, mut server) = pair(&network).await;
+            let fault = network.strike(vec![(CLIENT, SERVER, Flow::Vanishes)]);
+            let written = client.write_all(&much);
+            soon("all of it to be taken", written).await.unwrap();
+            network.heal(fault);
+            // Where it was reset already, nothing can arrive.
+            let _ = client.try_write(b"beyond");
+            let mut heard = Vec::new();
+            let end = soon("a reset", server.read_to_end(&mut heard)).await;
+            assert_eq!(end.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+            assert!(heard.is_empty(), "{} bytes", heard.len());
+        }
     }
 }
