@@ -7,6 +7,7 @@ pub mod chain;
 pub mod flags;
 pub mod link;
 pub mod net;
+pub mod pages;
 pub mod runtime;
 pub mod shutdown;
 pub mod start;

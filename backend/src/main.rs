@@ -2,9 +2,9 @@
 
 use clap::Parser;
 use kvservice_backend::flags::{self, LogFlags, StorageFlags};
-use kvservice_backend::shutdown;
 use kvservice_backend::start::{self, Start, Storage};
 use kvservice_backend::storage::disk::Fsync;
+use kvservice_backend::{pages, shutdown};
 use std::process::ExitCode;
 
 /// A node of a kvservice chain: holds a copy of the data and passes writes on.
@@ -46,6 +46,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 async fn main() -> ExitCode {
     let flags = Flags::parse();
     flags.log.start();
+    pages::small();
     match run(flags).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

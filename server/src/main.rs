@@ -3,6 +3,7 @@
 
 use clap::Parser;
 use kvservice_backend::flags::{LogFormat, bind};
+use kvservice_backend::pages;
 use kvservice_backend::shutdown::on_signal;
 use kvservice_backend::start::Storage;
 use kvservice_server::flags::{Command, Flags};
@@ -20,6 +21,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let flags = Flags::parse();
     flags.log.start();
+    pages::small();
     // One thread: the tasks here hand small things to each other all the time, and the machine's other cores
     // have the chain to run.
     let runtime = tokio::runtime::Builder::new_current_thread()
