@@ -3,9 +3,9 @@
 /// From now on memory is given in small pages (4 KiB), and not in huge ones (2 MiB), which the allocator would ask
 /// for.
 ///
-/// A huge page is cleared whole when it is first touched, and everybody waits meanwhile: the process has one thread,
-/// and the chain goes at the pace of its slowest node. Where a virtual machine's host has not given it that memory
-/// yet, one such page took up to 8 ms (`docs/performance.md`). Does nothing on systems other than Linux.
+/// A huge page is cleared whole when it is first touched, and everybody waits meanwhile: one thread serves them all,
+/// and the chain goes at the pace of its slowest node. Where a virtual machine's host had not given it that memory
+/// yet, front-end and nodes ran up to 8 ms without a pause (`docs/performance.md`). Does nothing on systems other than Linux.
 pub fn small() {
     // Where it is refused all is as before, and slower now and then.
     #[cfg(target_os = "linux")]
